@@ -1,0 +1,1 @@
+"""sae-assay: can a sparse-autoencoder benchmark be trusted?"""

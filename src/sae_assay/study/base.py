@@ -1,0 +1,36 @@
+"""What every section of a study shares: strictness, names and number ranges."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Architecture = Literal["batchtopk", "matryoshka", "matching_pursuit", "standard", "jumprelu", "toy"]
+ControlKind = Literal["oracle", "best", "random_init", "random_l0_matched", "permuted_decoder"]
+MetricName = Literal[
+    "ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", "known_validity", "pure_noise"
+]
+Mode = Literal["saebench", "strict"]
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def no_repeats(values: list[Any], what: str) -> None:
+    repeated = sorted({v for v in values if values.count(v) > 1})
+    if repeated:
+        raise ValueError(f"{what} lists {repeated} twice")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

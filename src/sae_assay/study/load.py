@@ -1,0 +1,171 @@
+"""The study itself, read from one YAML file and checked before any work.
+
+Unknown keys, wrong types and impossible values are errors that name the file, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from sae_assay.errors import AssayError
+from sae_assay.study.base import Name, Strict, nearest, no_repeats
+from sae_assay.study.metrics import Metrics, Scorecard
+from sae_assay.study.substrates import Run, Substrate
+
+
+class Seeds(Strict):
+    """Evaluation seeds (reseeds). `snapshot` is a subset used for unfinished snapshots; `repeat` is scored twice."""
+
+    evaluation: Annotated[list[int], Field(min_length=1)]
+    snapshot: Annotated[list[int], Field(min_length=1)]
+    repeat: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Seeds:
+        no_repeats(self.evaluation, "seeds.evaluation")
+        no_repeats(self.snapshot, "seeds.snapshot")
+        foreign = sorted(set(self.snapshot) - set(self.evaluation))
+        if foreign:
+            raise ValueError(f"seeds.snapshot has {foreign}, which seeds.evaluation lacks")
+        if self.repeat is not None and self.repeat not in self.evaluation:
+            raise ValueError(f"seeds.repeat is {self.repeat}, which seeds.evaluation lacks")
+        return self
+
+
+class Study(Strict):
+    """A whole study, as one YAML file declares it."""
+
+    study: Name
+    description: str = ""
+    device: Literal["cpu", "auto"] = "cpu"
+    numeric_profile: Literal["portable", "native"] = "portable"
+    seeds: Seeds
+    substrates: Annotated[dict[Name, Substrate], Field(min_length=1)]
+    metrics: Metrics
+    scorecard: Scorecard
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        for name, substrate in self.substrates.items():
+            for metric, hps in self.hyper_parameters.items():
+                too_large = [h for h in hps if h > substrate.d_sae]
+                if too_large:
+                    raise ValueError(
+                        f"metrics.{metric} has {too_large}, larger than substrates.{name}.d_sae {substrate.d_sae}"
+                    )
+        return self
+
+    @property
+    def hyper_parameters(self) -> dict[str, list[int]]:
+        """n or k_probe values of each metric that has them."""
+        m = self.metrics
+        found = {"sparse_probing": m.sparse_probing, "sae_probes": m.sae_probes}
+        hps = {name: section.k_probe for name, section in found.items() if section}
+        return hps | {name: section.n for name, section in {"tpp": m.tpp, "scr": m.scr}.items() if section}
+
+    @property
+    def evaluation_seeds(self) -> list[int]:
+        return self.seeds.evaluation
+
+    @property
+    def snapshot_seeds(self) -> list[int]:
+        return self.seeds.snapshot
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        """Names of the substrates of these kinds, in the file's order."""
+        return [name for name, substrate in self.substrates.items() if substrate.kind in kinds]
+
+    @cached_property
+    def training_groups(self) -> list[TrainingGroup]:
+        """Runs that one job trains side by side: importing sae_lens costs more than a small SAE (lab/cluster.md)."""
+        groups = []
+        for name, substrate in self.substrates.items():
+            if substrate.kind == "lm":
+                groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
+                continue
+            for arch in substrate.panel:
+                runs = [run for run in substrate.runs if run.arch == arch]
+                groups.append(TrainingGroup(substrate=name, name=arch, runs=runs))
+        return groups
+
+    @classmethod
+    def load(cls, path: str | Path = "config.yaml") -> Study:
+        """Read and check a study.
+
+        Args:
+            path: a YAML file, or the bare name of one under studies/.
+
+        Raises:
+            AssayError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+        """
+        file = Path(path)
+        if file.suffix not in (".yaml", ".yml"):
+            file = Path("studies") / f"{path}.yaml"
+        try:
+            raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = sorted(p.stem for p in Path("studies").glob("*.yaml"))
+            raise AssayError(str(file), "no such study", f"name a YAML file, or one of: {', '.join(known)}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise AssayError(
+                str(file), f"not YAML: {' '.join(str(error).split())}", "correct the line it names"
+            ) from None
+        if not isinstance(raw, dict):
+            raise AssayError(str(file), "holds no mapping of keys", "start from config.yaml") from None
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise AssayError(str(file), *_explain(error)) from None
+
+
+class TrainingGroup(Strict):
+    substrate: str
+    name: str
+    runs: list[Run]
+
+
+def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The section's class that holds the key at a pydantic error location."""
+    model: Any = Study
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        field = fields.get(part) or next((f for f in fields.values() if f.alias == part), None)
+        if field is None:
+            continue
+        model = _inner_model(field.annotation) or model
+    return model
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _inner_model(argument):
+            return found
+    return None
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """The first problem of a validation error in plain words, and its remedy."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the study"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        model = _model_at(first["loc"][:-1])
+        known = [f.alias or n for n, f in model.model_fields.items()] if model else []
+        return (
+            f"unknown key {key}{more}",
+            f"known keys here: {', '.join(known)}{nearest(str(first['loc'][-1]), known)}",
+        )
+    if first["type"] == "missing":
+        return f"{key} is missing{more}", "add it; config.yaml shows one"
+    message = first["msg"].removeprefix("Value error, ")
+    found = first["input"]
+    shown = "" if isinstance(found, dict | list) else f" (found {found!r})"
+    return f"{key}: {message}{shown}{more}", f"correct {key}"

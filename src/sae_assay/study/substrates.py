@@ -1,0 +1,172 @@
+"""Sections that declare a substrate: its data, its SAEs, their trajectories and controls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sae_assay.study.base import Architecture, ControlKind, Fraction, Name, PositiveInt, Strict, nearest, no_repeats
+from sae_assay.study.worlds import SampleSizes, Tasks, WorldConfig
+
+
+class Training(Strict):
+    """How SAEs are trained: `sae_lens.SAETrainer`, Adam, constant rate, linear decay over the last fraction."""
+
+    samples: PositiveInt
+    batch_size: PositiveInt = 1024
+    lr: Annotated[float, Field(gt=0)] = 3e-4
+    dead_feature_window: PositiveInt = 1000
+    decay_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @property
+    def steps(self) -> int:
+        return self.samples // self.batch_size
+
+
+class PanelEntry(Strict):
+    """One architecture of the panel at its target L0 values (the k of the TopK family), training seed 0."""
+
+    l0: Annotated[list[PositiveInt], Field(min_length=1)]
+    lr: Annotated[float, Field(gt=0)] | None = None
+    widths: list[PositiveInt] | None = None  # Matryoshka's nested prefixes
+
+    @model_validator(mode="after")
+    def _check(self) -> PanelEntry:
+        no_repeats(self.l0, "l0")
+        return self
+
+
+class Replicate(Strict):
+    arch: Architecture
+    l0: PositiveInt
+    training_seeds: Annotated[list[int], Field(min_length=1)]
+
+
+class Trajectories(Strict):
+    """Training runs of the panel (or its replicates) whose snapshots are kept, log-spaced; the last is the finished SAE."""
+
+    archs: list[Architecture]
+    l0: PositiveInt
+    training_seeds: list[int]
+    snapshots: Annotated[int, Field(ge=2)]
+
+
+class Controls(Strict):
+    """SAEs built to be good or bad on purpose (method.md, Panels), each derived from a named base."""
+
+    bases: Annotated[list[str], Field(min_length=1)]
+    kinds: Annotated[list[ControlKind], Field(min_length=1)]
+    best_fraction: Fraction = 0.125
+    random_init_threshold: float = 1.0
+
+
+class LocalSae(Strict):
+    """An SAE of the user's own: a folder in SAELens format, scored as a panel entry and hashed like a release."""
+
+    id: Name
+    path: str
+    target_l0: float | None = None
+
+
+class LmConfig(Strict):
+    """A hook of a language model and the text that it reads."""
+
+    input: str
+    text_input: str
+    layer: Annotated[int, Field(ge=0)]
+    hook: str
+    context: PositiveInt = 32
+    training_tokens: PositiveInt = 100_000
+    max_norm_ratio: float = 3.0
+    probe_datasets: Annotated[list[str], Field(min_length=1)]
+    rows_per_dataset: PositiveInt = 400
+    reconstruction_rows: PositiveInt = 64
+
+
+class Substrate(Strict):
+    """What SAEs are trained and scored on, and the SAEs themselves."""
+
+    kind: Literal["world", "toy", "lm"]
+    world: WorldConfig | None = None
+    samples: SampleSizes | None = None
+    tasks: Tasks = Tasks()
+    lm: LmConfig | None = None
+    d_sae: PositiveInt
+    training: Training
+    panel: dict[Architecture, PanelEntry]
+    replicates: list[Replicate] = []
+    trajectories: Trajectories | None = None
+    controls: Controls | None = None
+    local: list[LocalSae] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> Substrate:
+        if self.kind in ("world", "toy") and (self.world is None or self.samples is None):
+            raise ValueError(f"kind {self.kind} needs `world` and `samples`")
+        if self.kind == "lm" and self.lm is None:
+            raise ValueError("kind lm needs `lm`")
+        for arch, entry in self.panel.items():
+            too_large = [k for k in entry.l0 if k > self.d_sae]
+            if too_large:
+                raise ValueError(f"panel.{arch}.l0 has {too_large}, larger than d_sae {self.d_sae}")
+            if entry.widths and (sorted(set(entry.widths)) != entry.widths or entry.widths[-1] != self.d_sae):
+                raise ValueError(f"panel.{arch}.widths must rise strictly and end with d_sae {self.d_sae}")
+        no_repeats([run.id for run in self.runs], "panel and replicates")
+        self._check_references()
+        return self
+
+    def _check_references(self) -> None:
+        ids = {run.id for run in self.runs}
+        for wanted in [run.id for run in self.trajectory_runs] + (self.controls.bases if self.controls else []):
+            if wanted not in ids:
+                raise ValueError(f"{wanted} is no SAE of the panel{nearest(wanted, ids)}")
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every training run, panel first, then replicates."""
+        panel = [(arch, l0, 0) for arch, entry in self.panel.items() for l0 in entry.l0]
+        more = [(r.arch, r.l0, seed) for r in self.replicates for seed in r.training_seeds]
+        return [Run(arch=a, l0=k, training_seed=s) for a, k, s in panel + more]
+
+    @property
+    def trajectory_runs(self) -> list[Run]:
+        t = self.trajectories
+        return [Run(arch=a, l0=t.l0, training_seed=s) for a in t.archs for s in t.training_seeds] if t else []
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """Log-spaced steps of a trajectory, the first 1, the last the end of training."""
+        if self.trajectories is None:
+            return []
+        count, last = self.trajectories.snapshots, self.training.steps
+        return sorted({max(1, round(last ** (i / (count - 1)))) for i in range(count)})
+
+    @property
+    def unfinished_steps(self) -> list[int]:
+        return self.snapshot_steps[:-1]
+
+    @property
+    def finished_ids(self) -> list[str]:
+        """SAEs that training yields, without controls and local ones."""
+        return [run.id for run in self.runs]
+
+    @property
+    def control_ids(self) -> list[str]:
+        if self.controls is None:
+            return []
+        derived = [kind for kind in self.controls.kinds if kind != "oracle"]
+        oracle = ["oracle"] if "oracle" in self.controls.kinds else []
+        return oracle + [f"{kind}.of.{base}" for base in self.controls.bases for kind in derived]
+
+
+class Run(Strict):
+    """One training run; its id names the finished SAE."""
+
+    arch: Architecture
+    l0: int
+    training_seed: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.arch}_l0_{self.l0:02d}_seed_{self.training_seed}"
