@@ -33,7 +33,7 @@ def test_every_shipped_study_loads(name: str) -> None:
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:
     mini = Study.load(ROOT / "config.yaml").substrates["mini"]
     steps = mini.snapshot_steps
-    assert steps[0] == 1 and steps[-1] == 1_000_000 // 1024 == 976
+    assert steps[0] == 1 and steps[-1] == 600_000 // 1024 == 585
     assert len(steps) == 8 and steps == sorted(set(steps))
 
 

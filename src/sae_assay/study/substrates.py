@@ -80,6 +80,8 @@ class LmConfig(Strict):
     training_tokens: PositiveInt = 100_000
     max_norm_ratio: float = 3.0
     probe_datasets: Annotated[list[str], Field(min_length=1)]
+    class_dataset: str = "97_news_class"  # the set of several classes that TPP works on
+    sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None  # metrics.sae_probes's where None
     rows_per_dataset: PositiveInt = 400
     reconstruction_rows: PositiveInt = 64
 

@@ -1,0 +1,167 @@
+"""The command line. Every command has --json for machines; exit 0: fine, 1: findings, 2: could not run."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sae_assay.errors import AssayError
+
+app = typer.Typer(
+    help=(
+        "Can a sparse-autoencoder benchmark be trusted? The workflow computes (`snakemake`); these commands explain, record "
+        "and check what it made."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+StudyOption = Annotated[
+    str,
+    typer.Option(
+        "--study", help="A study's file, or the name of one under studies/; as for `snakemake --config study=`."
+    ),
+]
+DEFAULT_STUDY = "config.yaml"
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a command whose errors are one line and exit code 2, without a traceback."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except AssayError as error:
+            typer.echo(f"sae-assay: {error}", err=True)
+            raise typer.Exit(2) from None
+
+    return app.command(name=function.__name__.replace("_", "-"))(guarded)
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value, sort_keys=True) if as_json else text)
+
+
+@command
+def metrics(as_json: Json = False) -> None:
+    """List every known metric: name, hyper-parameter, direction, what it needs, whether it can run here and why not.
+
+    Example: sae-assay metrics --json | jq '.metrics[] | select(.can_run | not) | .reason'
+    """
+    from sae_assay.metrics.api import listing
+
+    known = listing()
+    lines = [
+        f"{m['name']:16} {m['hyper_parameter'] or '-':8} {'higher' if m['higher_is_better'] else 'lower':6} is better   "
+        f"{'can run' if m['can_run'] else 'cannot run: ' + m['reason']}"
+        for m in known
+    ]
+    _print({"metrics": known}, as_json, "\n".join(lines))
+
+
+@command
+def why(
+    path: Annotated[Path, typer.Argument(help="An artifact, such as results/table/default/scores.parquet.")],
+    study: StudyOption = DEFAULT_STUDY,
+    as_json: Json = False,
+) -> None:
+    """Say which input, setting, module or package made an artifact stale, and along which way.
+
+    Exit 0: it is current. Exit 1: it is not, for the reasons printed.
+
+    Example: sae-assay why results/report/default/report.html
+    """
+    from sae_assay.ledger.publish import planned_jobs
+    from sae_assay.ledger.trail import explain
+    from sae_assay.study import Study
+
+    name = Study.load(study).study
+    planned_jobs(name, study)
+    causes = explain(name, path.as_posix())
+    text = (
+        "\n".join([f"{path} is not current:", *(f"  {cause}" for cause in causes)]) if causes else f"{path} is current"
+    )
+    _print([cause.as_dict() for cause in causes], as_json, text)
+    raise typer.Exit(1 if causes else 0)
+
+
+@command
+def status(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) -> None:
+    """Count the jobs that are done, planned and failed, and guess the time that is left from the jobs done so far.
+
+    Exit 0: nothing is left to do. Exit 1: jobs are planned.
+    """
+    from sae_assay.ledger.publish import planned_jobs
+    from sae_assay.ledger.trail import progress
+    from sae_assay.study import Study
+
+    name = Study.load(study).study
+    found = progress(name, planned_jobs(name, study))
+    left = "unknown" if found["seconds_left"] is None else f"{found['seconds_left'] / 60:.1f} CPU minutes"
+    planned = ", ".join(f"{count} {rule}" for rule, count in found["planned"].items()) or "none"
+    lines = [f"done     {found['done']} jobs", f"planned  {planned}", f"left     {left}"]
+    lines += [f"failed   {one['rule']} {one['wildcards']}: {one['reason']}" for one in found["failed"]]
+    _print(found, as_json, "\n".join(lines))
+    raise typer.Exit(1 if found["planned"] else 0)
+
+
+@command
+def record(
+    study: StudyOption = DEFAULT_STUDY,
+    push: Annotated[bool, typer.Option("--push", help="Push to the DVC remote too.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the study's files that no record names.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Record results that are up to date: ledger (git), dvc.yaml and dvc.lock (git), DVC cache.
+
+    Refuses while Snakemake has anything left to do, so that nothing stale is ever blessed. Then commit with git:
+    git add results/ledger dvc.yaml dvc.lock data/remote && git commit
+    """
+    from sae_assay.ledger import publish
+    from sae_assay.plan import Plan
+    from sae_assay.study import Study
+
+    done = publish.record(Plan(Study.load(study)), study, prune=prune, push=push)
+    text = f"recorded {done['runs']} runs of study {done['study']}" + (" and pushed them" if push else "")
+    _print(done, as_json, text)
+
+
+@command
+def compare_recorded(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) -> None:
+    """Did this machine reproduce the recorded scores? Bitwise, within the declared tolerances, or not.
+
+    The recorded files are pulled into a temporary clone; nothing here is touched. Exit 1: scores differ.
+    """
+    from sae_assay.ledger.compare import compare_scores, load_tolerances, recorded_checkout
+    from sae_assay.study import Study
+
+    name = Study.load(study).study
+    with recorded_checkout(name) as recorded:
+        result = compare_scores(recorded, Path(), name, load_tolerances())
+    lines = [f"{result.verdict}: {result.equal_files} of {result.files} score files are equal byte for byte"]
+    lines += [f"{finding['item']}: {finding['found']}. What to do: {finding['remedy']}." for finding in result.findings]
+    _print(result.as_dict(), as_json, "\n".join(lines))
+    raise typer.Exit(1 if result.findings else 0)
+
+
+@command
+def findings(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) -> None:
+    """Name the report's path and its main findings, one per lens."""
+    from sae_assay.ledger.trail import report_findings
+    from sae_assay.study import Study
+
+    path, found = report_findings(Study.load(study).study)
+    _print(
+        {"report": path, "findings": found}, as_json, "\n".join([*(f"- {text}" for text in found), f"Report: {path}"])
+    )
+
+
+if __name__ == "__main__":
+    app()

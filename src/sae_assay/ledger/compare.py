@@ -1,0 +1,158 @@
+"""Did this machine reproduce the recorded scores?
+
+The recorded files are pulled into a temporary clone; nothing in the working tree is touched. A score file is compared
+byte for byte first. Where bytes differ, scores of the *same* SAE file must agree within `same_sae`, and scores of a
+*retrained* SAE (other weights: training is chaotic across instruction sets) within `retrained`, a multiple of the spread
+over training seeds. Both are declared per metric in tolerances.yaml before use.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from sae_assay.errors import AssayError
+from sae_assay.tables import scores
+
+TOLERANCES = Path("tolerances.yaml")
+SERIES = ["metric", "component", "hp_name", "hp_value", "mode"]
+
+
+@dataclass
+class Comparison:
+    """What a comparison found. `verdict` is BITWISE, WITHIN_TOLERANCE or DIFFERS."""
+
+    files: int = 0
+    equal_files: int = 0
+    retrained_saes: set[str] = field(default_factory=set)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    largest: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        if self.findings:
+            return "DIFFERS"
+        return "BITWISE" if self.equal_files == self.files else "WITHIN_TOLERANCE"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "verdict": self.verdict,
+            "files": self.files,
+            "equal_files": self.equal_files,
+            "retrained_saes": sorted(self.retrained_saes),
+            "largest_difference": dict(sorted(self.largest.items())),
+            "findings": self.findings,
+        }
+
+
+@contextmanager
+def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
+    """A temporary clone of HEAD with the study's recorded scores and SAEs pulled.
+
+    Raises:
+        AssayError: nothing has been recorded, or the remote cannot give it.
+    """
+    if not (root / "dvc.lock").exists():
+        raise AssayError("dvc.lock", "no results have been recorded", "run `sae-assay record` after `make report`")
+    with tempfile.TemporaryDirectory(prefix="sae-assay-") as folder:
+        clone = Path(folder) / "recorded"
+        subprocess.run(["git", "clone", "--quiet", str(root.resolve()), str(clone)], check=True)
+        targets = [f"results/scores/{study}", f"data/saes/{study}", f"data/trajectories/{study}"]
+        present = [target for target in targets if target in (clone / "dvc.lock").read_text(encoding="utf-8")]
+        pull = subprocess.run(
+            [sys.executable, "-m", "dvc", "pull", "--quiet", *present],
+            cwd=clone,
+            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if pull.returncode != 0:
+            raise AssayError("dvc pull", pull.stderr.strip()[-300:], "check the remote that .dvc/config names")
+        yield clone
+
+
+def load_tolerances(path: Path = TOLERANCES) -> dict[str, dict[str, float]]:
+    """`same_sae` and `retrained`: tolerance per `metric.component`, `default` for the rest."""
+    if not path.exists():
+        raise AssayError(str(path), "no tolerances are declared", "restore the file from git")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def compare_scores(recorded: Path, current: Path, study: str, tolerances: dict[str, dict[str, float]]) -> Comparison:
+    """Compare every recorded score file with the current one of the same path."""
+    result = Comparison()
+    base = recorded / "results" / "scores" / study
+    for file in sorted(base.rglob("*.parquet")):
+        relative = file.relative_to(recorded)
+        result.files += 1
+        mine = current / relative
+        if not mine.exists():
+            _found(result, relative, "missing", "run `make report` first")
+        elif mine.read_bytes() == file.read_bytes():
+            result.equal_files += 1
+        else:
+            _compare_file(result, relative, scores.read(file), scores.read(mine), recorded, current, tolerances)
+    if result.files == 0:
+        raise AssayError(str(base), "holds no recorded score", "run `sae-assay record` after `make report`")
+    return result
+
+
+def _compare_file(
+    result: Comparison,
+    relative: Path,
+    theirs: pl.DataFrame,
+    ours: pl.DataFrame,
+    recorded: Path,
+    current: Path,
+    tolerances: dict[str, dict[str, float]],
+) -> None:
+    retrained = not _same_sae(relative, recorded, current)
+    if retrained:
+        result.retrained_saes.add("/".join(relative.parts[3:5]))
+    joined = theirs.join(ours, on=scores.KEY, how="full", nulls_equal=True, suffix="_ours", coalesce=False)
+    unmatched = joined.filter(pl.col("status").is_null() | pl.col("status_ours").is_null()).height
+    if unmatched:
+        _found(result, relative, f"{unmatched} rows on one side only", "compare the studies and metrics")
+        return
+    if not retrained:
+        changed = joined.filter(pl.col("status") != pl.col("status_ours")).height
+        if changed:
+            _found(result, relative, f"{changed} rows with another status", "look at their reason column")
+    limits = tolerances["retrained" if retrained else "same_sae"]
+    both = joined.filter(pl.col("value").is_not_null() & pl.col("value_ours").is_not_null())
+    difference = (pl.col("value_ours") - pl.col("value")).alias("difference")
+    series = both.group_by(SERIES).agg(difference.mean().abs() if retrained else difference.abs().max())
+    for row in series.sort(SERIES).iter_rows(named=True):
+        name = f"{row['metric']}.{row['component']}"
+        limit = limits.get(name, limits["default"])
+        result.largest[name] = max(result.largest.get(name, 0.0), row["difference"])
+        if row["difference"] > limit:
+            label = f"{name} {row['hp_name'] or ''}={row['hp_value']} {row['mode'] or ''}"
+            _found(
+                result, relative, f"{label} differs by {row['difference']:.3g} > {limit:.3g}", "see docs/auditors.md"
+            )
+
+
+def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
+    """Whether the SAE behind a score file results/scores/STUDY/SUBSTRATE/SAE/... has equal weights on both sides."""
+    _, _, study, substrate, sae = relative.parts[:5]
+    run, dot, step = sae.partition(".step_")
+    tail = Path("data/trajectories", study, substrate, run, step) if dot else Path("data/saes", study, substrate, sae)
+    files = [side / tail / "sae_weights.safetensors" for side in (recorded, current)]
+    return all(file.exists() for file in files) and files[0].read_bytes() == files[1].read_bytes()
+
+
+def _found(result: Comparison, path: Path, problem: str, remedy: str) -> None:
+    result.findings.append({"item": path.as_posix(), "found": problem, "remedy": remedy})

@@ -1,0 +1,1 @@
+"""Language models as substrates: registered inputs, text, activations at one hook. Importing this imports no torch."""

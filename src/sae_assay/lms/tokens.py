@@ -1,0 +1,62 @@
+"""Prompts to token windows, and windows to batches of equal length. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+Keep = Literal["beginning", "end"]
+_CHARACTERS_PER_TOKEN = 24  # generous: no window is cut short by it
+
+
+@dataclass(frozen=True)
+class Windows:
+    """At most `context` tokens of each prompt, padded on the right.
+
+    Attributes:
+        tokens: int64 [prompts, context]; 0 beyond a prompt's end.
+        lengths: int64 [prompts], at least 1.
+    """
+
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Windows:
+        return Windows(self.tokens[np.asarray(rows)], self.lengths[np.asarray(rows)])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Windows]) -> Windows:
+        return cls(np.concatenate([p.tokens for p in parts]), np.concatenate([p.lengths for p in parts]))
+
+
+def windows(tokenizer: Tokenizer, prompts: Sequence[str], context: int, keep: Keep) -> Windows:
+    """Tokenise prompts and keep the first or the last `context` tokens of each.
+
+    sae-probes truncates on the left (it probes a prompt's last token), SAEBench on the right.
+    """
+    reach = context * _CHARACTERS_PER_TOKEN
+    near = [p[:reach] if keep == "beginning" else p[-reach:] for p in prompts]
+    encoded = [e.ids for e in tokenizer.encode_batch(near, add_special_tokens=False)]
+    cut = [ids[:context] if keep == "beginning" else ids[-context:] for ids in encoded]
+    tokens = np.zeros((len(cut), context), np.int64)
+    for row, ids in enumerate(cut):
+        tokens[row, : len(ids)] = ids
+    return Windows(tokens, np.array([len(ids) for ids in cut], np.int64))
+
+
+def batches(lengths: NDArray[np.integer], size: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of like length, so that few pads are computed; the order depends on nothing else."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -1,0 +1,188 @@
+"""What a metric is to sae-assay, and which metrics are known. Light: imports nothing but the standard library.
+
+A plug-in is an installed package with an entry point in the group `sae_assay.metrics` that names a `Metric`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GROUP = "sae_assay.metrics"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something outside the project that a metric cannot do without.
+
+    kind: `module` (an importable package), `variable` (an environment variable) or `never` (not to be had offline).
+    """
+
+    kind: Literal["module", "variable", "never"]
+    name: str
+    reason: str
+
+    def missing(self) -> bool:
+        """Whether it is not here."""
+        if self.kind == "module":
+            return find_spec(self.name) is None
+        return self.kind == "never" or not os.environ.get(self.name)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric on trial.
+
+    Attributes:
+        name: as in the score table.
+        components: the numbers that it gives.
+        hyper_parameter: `n`, `k_probe` or None.
+        higher_is_better: its direction; components that differ say so in `exceptions`.
+        substrates: kinds of substrate that it can score.
+        encoder, decoder: whether it reads the SAE's encoder and its decoder (which truth it answers to).
+        function: `module:name` of the function from tensors to records; None for what only the registry knows.
+        needs: what must be there.
+        exceptions: components where less is better.
+    """
+
+    name: str
+    components: tuple[str, ...]
+    hyper_parameter: str | None = None
+    higher_is_better: bool = True
+    substrates: tuple[str, ...] = ("world", "lm")
+    encoder: bool = True
+    decoder: bool = True
+    function: str | None = None
+    needs: tuple[Need, ...] = ()
+    exceptions: tuple[str, ...] = ()
+
+    def reason(self) -> str | None:
+        """Why it cannot run here, or None."""
+        missing = [need.reason for need in self.needs if need.missing()]
+        return "; ".join(missing) or None
+
+    def load(self) -> Callable[..., Any]:
+        """The metric's function.
+
+        Raises:
+            LookupError: the metric cannot run here.
+        """
+        if self.function is None or (why := self.reason()):
+            raise LookupError(f"metric {self.name} cannot run here: {why if self.function else 'it has no function'}")
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def describe(self) -> dict[str, Any]:
+        """As `sae-assay metrics --json` lists it."""
+        reason = self.reason()
+        return {**asdict(self), "can_run": reason is None, "reason": reason}
+
+
+_TORCH = Need("module", "torch", "needs torch: install the group `compute`")
+_SAEBENCH = Need("module", "sae_bench", "runs the real SAEBench: run it in envs/saebench")
+_HUB_MODEL = "needs a language model from a hub"
+
+BUILT_IN = (
+    Metric(
+        "ground_truth",
+        ("mcc", "f1", "precision", "recall", "uniqueness", "explained_variance", "l0", "dead_latents"),
+        substrates=("world", "toy"),
+        function="sae_assay.metrics.ground_truth:ground_truth",
+        exceptions=("l0", "dead_latents"),
+    ),
+    Metric(
+        "sparse_probing",
+        ("accuracy",),
+        "k_probe",
+        decoder=False,
+        function="sae_assay.metrics.probing:sparse_probing",
+        needs=(_TORCH,),
+    ),
+    Metric(
+        "sae_probes",
+        ("auc", "f1", "accuracy"),
+        "k_probe",
+        decoder=False,
+        function="sae_assay.metrics.probing:sae_probes",
+        needs=(_TORCH,),
+    ),
+    Metric(
+        "tpp",
+        ("score", "intended", "unintended"),
+        "n",
+        function="sae_assay.metrics.tpp:saebench",
+        needs=(_TORCH,),
+        exceptions=("unintended",),
+    ),
+    Metric(
+        "scr",
+        ("score", "compatible", "direction_1", "direction_2"),
+        "n",
+        function="sae_assay.metrics.scr:scr",
+        needs=(_TORCH,),
+    ),
+    Metric(
+        "reconstruction",
+        ("explained_variance", "explained_variance_saebench", "l0", "dead_latents", "ce_recovered", "kl"),
+        substrates=("lm",),
+        function="sae_assay.metrics.reconstruction:reconstruction",
+        needs=(_TORCH,),
+        exceptions=("l0", "dead_latents", "kl"),
+    ),
+    Metric("known_validity", ("score",), function="sae_assay.metrics.positive_controls:known_validity"),
+    Metric("pure_noise", ("score",), function="sae_assay.metrics.positive_controls:pure_noise"),
+    Metric(
+        "core",
+        ("explained_variance", "l0", "ce_loss_score"),
+        substrates=("lm",),
+        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} and its text; `reconstruction` measures the same here")),
+    ),
+    Metric(
+        "absorption",
+        ("mean_absorption_fraction_score", "mean_full_absorption_score"),
+        higher_is_better=False,
+        substrates=("lm",),
+        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} that can spell (Gemma-2-2b in the paper)")),
+    ),
+    Metric(
+        "ravel",
+        ("disentanglement_score", "cause_score", "isolation_score"),
+        substrates=("lm",),
+        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} (Gemma or Llama) and the RAVEL data")),
+    ),
+    Metric(
+        "autointerp",
+        ("autointerp_score",),
+        substrates=("lm",),
+        needs=(_SAEBENCH, Need("variable", "OPENAI_API_KEY", "needs an LLM's API: set OPENAI_API_KEY")),
+    ),
+)
+
+
+def registry() -> dict[str, Metric]:
+    """All known metrics by name: the built-in ones, then installed plug-ins.
+
+    Raises:
+        ValueError: a plug-in takes a name that is taken, or does not name a `Metric`.
+    """
+    known = {metric.name: metric for metric in BUILT_IN}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        metric = entry.load()
+        if not isinstance(metric, Metric):
+            raise ValueError(f"entry point {entry.name} ({entry.value}) is no sae_assay.metrics.api.Metric")
+        if metric.name in known:
+            raise ValueError(f"entry point {entry.name} ({entry.value}): the metric {metric.name} is known already")
+        known[metric.name] = metric
+    return known
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every known metric with `name`, `can_run` and `reason`."""
+    return [metric.describe() for metric in registry().values()]

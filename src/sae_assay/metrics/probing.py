@@ -1,0 +1,298 @@
+"""k-sparse probing: how well do k latents tell a concept from the rest? Two procedures, all tasks in one batch.
+
+- `sparse_probing` (SAEBench, evals/sparse_probing): latents by |difference of class means|, logistic regression with
+  C = 1, accuracy. Negatives are redrawn for every k_probe.
+- `sae_probes` (Kantamneni et al. 2025, the package sae-probes): class means of latents divided by their mean non-zero
+  |activation|; C among ten values by cross-validated AUC; AUC, weighted F1 and accuracy. The penalty is L2, as in the
+  audit's synthetic code; the package's L1 runs in `metrics/sae_probes.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sae_assay.metrics import classification, logistic
+from sae_assay.metrics.probes import draw_sample
+from sae_assay.metrics.records import Record, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Generator, Tensor
+
+COMPONENTS = {"sparse_probing": ("accuracy",), "sae_probes": ("auc", "f1", "accuracy")}
+C_GRID = np.logspace(5, -5, 10)
+"""Largest first: among equally good values the first is taken, as in the package."""
+FEWEST_ROWS = 4
+SEARCH_TOLERANCE = 1e-6
+"""Of the fits that only choose C; scikit-learn stops at 1e-4."""
+
+
+@dataclass(frozen=True)
+class ProbingInput:
+    """One task on one SAE: rows of the concept first, then a pool of negatives at least as large.
+
+    Shapes: train_latents [positives + pool, d_sae], test_latents likewise; train_order and test_order index them: the
+    fixed balanced rows of `sae_probes`, shuffled (its hold-out takes the last training rows).
+    """
+
+    task: str
+    task_kind: str | None
+    train_latents: Tensor
+    test_latents: Tensor
+    train_positives: int
+    test_positives: int
+    train_order: Tensor
+    test_order: Tensor
+
+
+@dataclass(frozen=True)
+class ProbingDraws:
+    """Negatives of `sparse_probing`, one set per k_probe, as indices into the task's rows. No draw depends on an SAE."""
+
+    train: list[Tensor]
+    test: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows and labels of one fit and of its test."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def draw(train: tuple[int, int], test: tuple[int, int], n_ks: int, generator: Generator) -> ProbingDraws:
+    """Draws a task's negatives in SAEBench's order: per k_probe training, then test.
+
+    Args:
+        train, test: numbers of positives and of negatives in the pool.
+    """
+    drawn = [[draw_sample(sizes, 0, generator).negatives for sizes in (train, test)] for _ in range(n_ks)]
+    return ProbingDraws([d[0] for d in drawn], [d[1] for d in drawn])
+
+
+def sparse_probing(tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws], ks: Sequence[int]) -> list[Record]:
+    """SAEBench's procedure on every task at every k_probe.
+
+    Args:
+        draws: one per task, holding one set of negatives for each of `ks`.
+    """
+    records: list[Record] = []
+    for i, k in enumerate(ks):
+        fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.shape[1]]
+        records += _too_narrow(tasks, k, "sparse_probing")
+        if not fitting:
+            continue
+        problems = [_redrawn(tasks[t], draws[t].train[i], draws[t].test[i]) for t in fitting]
+        batch = _Batch(problems, [_by_mean_difference(p)[:k] for p in problems])
+        theta = logistic.fit(batch.x, batch.y, batch.counts.double(), torch.ones(len(problems)))
+        scores = {"accuracy": batch.test_accuracy(theta)}
+        records += _records([tasks[t] for t in fitting], problems, scores, "sparse_probing", k)
+    return records
+
+
+def _redrawn(task: ProbingInput, train: Tensor, test: Tensor) -> _Problem:
+    def rows(latents: Tensor, positives: int, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        labels = torch.cat([torch.ones(positives), torch.zeros(len(negatives))])
+        return torch.cat([latents[:positives], latents[negatives]]), labels
+
+    return _Problem(
+        *rows(task.train_latents, task.train_positives, train), *rows(task.test_latents, task.test_positives, test)
+    )
+
+
+def sae_probes(tasks: Sequence[ProbingInput], ks: Sequence[int], seed: int = 1) -> list[Record]:
+    """The sae-probes procedure (L2) on every task at every k_probe.
+
+    Args:
+        seed: of the six folds that tasks of 13 to 127 training rows are split into; 1 is the package's.
+    """
+    records: list[Record] = []
+    all_problems = [_fixed(t) for t in tasks]
+    folds = [_folds(p.train_labels.numpy(), seed) for p in all_problems]
+    small = [t for t, found in enumerate(folds) if not found]
+    for t in small:
+        n = len(all_problems[t].train)
+        reason = f"{n} training rows give no fold with both classes"
+        records += unavailable(tasks[t].task, tasks[t].task_kind, ks, "sae_probes", "too_few_rows", reason)
+    rankings = [_by_normalised_difference(p) for p in all_problems]
+    for k in ks:
+        wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.shape[1]]
+        records += _too_narrow([tasks[t] for t in range(len(tasks)) if t not in small], k, "sae_probes")
+        # Folds multiply the work, so tasks with folds and tasks with one hold-out are batched apart.
+        for group in ([t for t in wide if len(folds[t]) == 1], [t for t in wide if len(folds[t]) > 1]):
+            if not group:
+                continue
+            problems = [all_problems[t] for t in group]
+            batch = _Batch(problems, [rankings[t][:k] for t in group])
+            scores = _tuned_scores(batch, [folds[t] for t in group])
+            records += _records([tasks[t] for t in group], problems, scores, "sae_probes", k)
+    return records
+
+
+def _fixed(task: ProbingInput) -> _Problem:
+    return _Problem(
+        task.train_latents[task.train_order],
+        (task.train_order < task.train_positives).float(),
+        task.test_latents[task.test_order],
+        (task.test_order < task.test_positives).float(),
+    )
+
+
+def _by_mean_difference(problem: _Problem) -> Tensor:
+    return _difference(problem.train, problem.train_labels).abs().argsort(descending=True, stable=True)
+
+
+def _by_normalised_difference(problem: _Problem) -> Tensor:
+    latents = problem.train
+    scale = latents.abs().sum(0) / ((latents != 0).sum(0) + 1e-6) + 1e-6
+    return _difference(latents / scale, problem.train_labels).abs().argsort(descending=True, stable=True)
+
+
+def _difference(latents: Tensor, labels: Tensor) -> Tensor:
+    return latents[labels > 0.5].mean(0) - latents[labels < 0.5].mean(0)
+
+
+class _Batch:
+    """Problems of different sizes, padded: x [problems, rows, k], y and counts [problems, rows], and the same to test."""
+
+    def __init__(self, problems: Sequence[_Problem], columns: Sequence[Tensor]) -> None:
+        self.x, self.y, self.counts = _pad(
+            [(p.train[:, c], p.train_labels) for p, c in zip(problems, columns, strict=True)]
+        )
+        test = [(p.test[:, c], p.test_labels) for p, c in zip(problems, columns, strict=True)]
+        self.test_x, self.test_y, self.test_counts = _pad(test)
+
+    def test_accuracy(self, theta: Tensor) -> Tensor:
+        return classification.accuracy(logistic.logits(self.test_x, theta) > 0, self.test_y, self.test_counts)
+
+
+def _pad(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    rows, k = max(len(y) for _, y in parts), parts[0][0].shape[1]
+    x = torch.zeros(len(parts), rows, k, dtype=torch.float64)
+    y = torch.zeros(len(parts), rows)
+    counts = torch.zeros(len(parts), rows, dtype=torch.bool)
+    for i, (values, labels) in enumerate(parts):
+        x[i, : len(labels)], y[i, : len(labels)], counts[i, : len(labels)] = values, labels, True
+    return x, y, counts
+
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _folds(labels: np.ndarray, seed: int) -> Folds:
+    """Training and validation rows, as sae-probes splits them; only folds whose validation rows hold both classes."""
+    n = len(labels)
+    if n < FEWEST_ROWS or len(np.unique(labels)) < 2:
+        return []
+    rows = np.arange(n)
+    if n <= 12:
+        held_out = [np.array(pair) for pair in combinations(range(n), 2)]
+    elif n < 128:
+        if np.unique(labels, return_counts=True)[1].max() < 6:
+            return []
+        fold = _stratified(labels, 6, seed)
+        held_out = [rows[fold == f] for f in range(6)]
+    else:
+        held_out = [rows[n - min(int(0.2 * n), 100) :]]
+    return [(np.setdiff1d(rows, held), held) for held in held_out if len(np.unique(labels[held])) == 2]
+
+
+def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Each row's fold: scikit-learn's `StratifiedKFold(n_folds, shuffle=True, random_state=seed)`."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    encoded = np.argsort(np.argsort(first))[inverse]
+    ordered, rng, fold = np.sort(encoded), np.random.RandomState(seed), np.empty(len(labels), dtype=int)
+    allocation = [np.bincount(ordered[i::n_folds], minlength=len(first)) for i in range(n_folds)]
+    for c in range(len(first)):
+        folds = np.arange(n_folds).repeat([row[c] for row in allocation])
+        rng.shuffle(folds)
+        fold[encoded == c] = folds
+    return fold
+
+
+def _tuned_scores(batch: _Batch, folds: Sequence[Folds]) -> dict[str, Tensor]:
+    """AUC, weighted F1 and accuracy on the test rows at each problem's best C."""
+    owner = torch.tensor([i for i, found in enumerate(folds) for _ in found])
+    train, held = torch.zeros(len(owner), batch.y.shape[1]), torch.zeros(len(owner), batch.y.shape[1]).bool()
+    for row, (fitted, kept) in enumerate(pair for found in folds for pair in found):
+        train[row, fitted], held[row, kept] = 1, True
+    best, start = _best_c(batch.x[owner], batch.y[owner], train, held, owner)
+    theta = logistic.fit(batch.x, batch.y, batch.counts.double(), best, start)
+    found = logistic.logits(batch.test_x, theta)
+    test = (batch.test_y, batch.test_counts)
+    return {
+        "auc": classification.auc(torch.sigmoid(found), *test),
+        "f1": classification.weighted_f1(found > 0, *test),
+        "accuracy": classification.accuracy(found > 0, *test),
+    }
+
+
+def _best_c(x: Tensor, y: Tensor, train: Tensor, held: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """The C of highest mean validation AUC of each owner, and weights to begin its final fit from."""
+    positives = (train * y).sum(1)
+    one_class = (positives == 0) | (positives == train.sum(1))
+    aucs, fits, theta = [], [], None
+    # Smallest C first: each fit begins where the last one ended.
+    for C in C_GRID[::-1]:
+        theta = logistic.fit(x, y, train, torch.full((len(x),), C, dtype=torch.float64), theta, SEARCH_TOLERANCE)
+        fold_auc = classification.auc(torch.sigmoid(logistic.logits(x, theta)), y, held)
+        aucs.append(torch.where(one_class, 0.5, fold_auc))
+        fits.append(theta)
+    scores, thetas = torch.stack(aucs[::-1]), torch.stack(fits[::-1])
+    owners = int(owner.max()) + 1
+    mean = torch.stack([scores[:, owner == i].mean(1) for i in range(owners)], 1)
+    index = torch.from_numpy(mean.numpy().argmax(0))
+    first_fold = torch.tensor([int((owner == i).nonzero()[0]) for i in range(owners)])
+    return torch.from_numpy(C_GRID.copy())[index], thetas[index, first_fold]
+
+
+def _records(
+    tasks: Sequence[ProbingInput], problems: Sequence[_Problem], scores: dict[str, Tensor], metric: str, k: int
+) -> list[Record]:
+    return [
+        record(
+            metric,
+            part,
+            values[i].item(),
+            task=task.task,
+            task_kind=task.task_kind,
+            hp=("k_probe", k),
+            mode="saebench",
+            n_train=len(problem.train),
+            n_test=len(problem.test),
+        )
+        for i, (task, problem) in enumerate(zip(tasks, problems, strict=True))
+        for part, values in scores.items()
+    ]
+
+
+def _too_narrow(tasks: Sequence[ProbingInput], k: int, metric: str) -> list[Record]:
+    rows = []
+    for task in tasks:
+        if (width := task.train_latents.shape[1]) < k:
+            reason = f"k_probe = {k} exceeds the SAE's {width} latents"
+            rows += unavailable(task.task, task.task_kind, [k], metric, "not_applicable", reason)
+    return rows
+
+
+def unavailable(
+    task: str, task_kind: str | None, ks: Sequence[int], metric: str, status: str, reason: str
+) -> list[Record]:
+    """Rows for a task that has no score, with the reason."""
+    labels: dict[str, Any] = {
+        "task": task,
+        "task_kind": task_kind,
+        "mode": "saebench",
+        "status": status,
+        "reason": reason,
+    }
+    return [record(metric, part, None, hp=("k_probe", k), **labels) for k in ks for part in COMPONENTS[metric]]

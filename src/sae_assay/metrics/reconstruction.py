@@ -1,0 +1,146 @@
+"""How much of a language model's activation, and of its predictions, an SAE's reconstruction keeps.
+
+Higher is better for `explained_variance`, `explained_variance_saebench` and `ce_recovered`, lower for `kl`; `l0` and
+`dead_latents` describe. Tokens that do not count (pads, first tokens, attention sinks) take part in none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from sae_assay.metrics.records import Record, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenErrors:
+    """One SAE on every counted token, computed once for all evaluation seeds.
+
+    Attributes:
+        squared_error: float64 [tokens], |x - reconstruction|^2.
+        hidden: [tokens, d_model], x.
+        active: bool [tokens, d_sae], which latents are not 0.
+    """
+
+    squared_error: Tensor
+    hidden: Tensor
+    active: Tensor
+
+
+def reconstruction(
+    errors: TokenErrors,
+    tokens: Tensor,
+    found: Predictions,
+    reconstruct: Callable[[Tensor], Tensor],
+    continue_: Callable[[Tensor], Tensor],
+) -> list[Record]:
+    """All components of one SAE at one evaluation seed: `variance` on the sampled tokens, `behaviour` on passages."""
+    return [*variance(errors, tokens), *behaviour(found, reconstruct, continue_)]
+
+
+def variance(errors: TokenErrors, tokens: Tensor) -> list[Record]:
+    """Explained variance, L0 and dead latents on a sample of tokens.
+
+    `explained_variance` is 1 - sum|x - x'|^2 / sum|x - mean x|^2, at most 1. `explained_variance_saebench` is the number
+    that SAEBench reports under that name (evals/core): it divides by E|x|^2 - mean_d (E x_d^2)^2, which is no variance
+    and changes with the scale of x.
+
+    Args:
+        tokens: int64 [n], the sample.
+    """
+    x, error = errors.hidden[tokens].double(), errors.squared_error[tokens]
+    centred = (x - x.mean(0)).square().sum()
+    second = x.square().mean(0)
+    active = errors.active[tokens]
+    values = {
+        "explained_variance": _share(error.sum(), centred),
+        "explained_variance_saebench": _share(error.mean(), second.sum() - second.square().mean()),
+        "l0": float(active.sum(1).double().mean()),
+        "dead_latents": float((~active.any(0)).sum()),
+    }
+    return [record("reconstruction", part, value, n_test=len(tokens)) for part, value in values.items()]
+
+
+def _share(lost: Tensor, total: Tensor) -> float:
+    """1 - lost / total; NaN where there is nothing to explain."""
+    return float(1 - lost / total) if float(total) != 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model predicts from the residual stream as it is, and with counted tokens set to 0.
+
+    Attributes:
+        hidden: [rows, length, d_model] at the hook.
+        counts: bool [rows, length], tokens that are replaced and predicted from; the last position never counts.
+        targets: int64 [n], the next token of each counted one.
+        log_probabilities: [n, vocabulary] of the untouched model.
+        clean, ablated: mean cross-entropy in nats.
+    """
+
+    hidden: Tensor
+    counts: Tensor
+    targets: Tensor
+    log_probabilities: Tensor
+    clean: float
+    ablated: float
+
+
+def predictions(hidden: Tensor, counts: Tensor, tokens: Tensor, continue_: Callable[[Tensor], Tensor]) -> Predictions:
+    """Run the untouched and the zero-ablated model once; every SAE is compared with both.
+
+    Args:
+        hidden: [rows, length, d_model] at the hook.
+        counts: bool [rows, length], tokens that count.
+        tokens: int64 [rows, length].
+        continue_: from the residual stream at the hook to logits [rows, length, vocabulary].
+    """
+    counts = counts.clone()
+    counts[:, -1] = False
+    targets = tokens.roll(-1, dims=1)[counts]
+    log_probabilities = log_softmax(continue_(hidden)[counts], dim=-1)
+    zeroed = torch.where(counts[..., None], 0.0, hidden)
+    return Predictions(
+        hidden=hidden,
+        counts=counts,
+        targets=targets,
+        log_probabilities=log_probabilities,
+        clean=float(-log_probabilities.gather(1, targets[:, None]).mean()),
+        ablated=float(cross_entropy(continue_(zeroed)[counts], targets)),
+    )
+
+
+def behaviour(
+    found: Predictions, reconstruct: Callable[[Tensor], Tensor], continue_: Callable[[Tensor], Tensor]
+) -> list[Record]:
+    """Cross-entropy recovered and KL divergence, with counted tokens replaced by their reconstruction.
+
+    `ce_recovered` = (ablated - replaced) / (ablated - clean), 1 for a perfect reconstruction; ablation sets the same
+    tokens to 0 (SAEBench's `ce_loss_score`). `kl` is the mean KL(untouched || replaced) per token, in nats.
+
+    Args:
+        reconstruct: [n, d_model] -> [n, d_model].
+    """
+    replaced = found.hidden.clone()
+    replaced[found.counts] = reconstruct(found.hidden[found.counts])
+    log_probabilities = log_softmax(continue_(replaced)[found.counts], dim=-1)
+    loss = float(-log_probabilities.gather(1, found.targets[:, None]).mean())
+    divergence = kl_div(log_probabilities, found.log_probabilities, log_target=True, reduction="batchmean")
+    n = len(found.targets)
+    gap = found.ablated - found.clean
+    if gap <= 0:
+        reason = f"the ablated model's loss {found.ablated:.4f} is no larger than the clean one's {found.clean:.4f}"
+        recovered = record(
+            "reconstruction", "ce_recovered", None, n_test=n, status="undefined_denominator", reason=reason
+        )
+    else:
+        recovered = record("reconstruction", "ce_recovered", (found.ablated - loss) / gap, n_test=n)
+    return [recovered, record("reconstruction", "kl", float(divergence), n_test=n)]

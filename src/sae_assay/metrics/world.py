@@ -1,0 +1,222 @@
+"""All cheap metrics of one SAE on one world's evaluation set, from one encode pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from scipy.sparse import csr_array
+
+from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
+from sae_assay.metrics.probes import Probes
+from sae_assay.metrics.records import Record
+from sae_assay.seeds import torch_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from sae_assay.evaluation import EvaluationSet, Task
+
+DENSE_VALUES = 200_000_000
+"""Largest latent matrix (rows x d_sae) that is kept whole; a larger one is encoded task by task."""
+
+
+class Sae(Protocol):
+    """What scoring asks of an SAE: decoder rows of norm 1 (norms folded into the encoder) and its two maps."""
+
+    @property
+    def W_dec(self) -> Tensor: ...
+
+    def encode(self, x: Tensor) -> Tensor: ...
+
+    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Negatives of the mode `saebench` by task id: the same for every SAE scored on an evaluation set."""
+
+    probing: dict[str, probing.ProbingDraws]
+    tpp: dict[str, tpp.TppDraws]
+
+
+def draw(evaluation: EvaluationSet, metrics: dict[str, Any]) -> Draws:
+    """All draws of scoring, each task's from a stream of its own."""
+    drawn = Draws({}, {})
+    n_ks = len(metrics.get("sparse_probing", {}).get("k_probe", []))
+    n_ns = len(metrics.get("tpp", {}).get("n", []))
+    for task in evaluation.tasks:
+        if task.status != "ok":
+            continue
+        name = (*evaluation.purpose, "negatives", task.family, task.id)
+        if task.family == "probing" and n_ks:
+            sides = [(task.counts[f"{s}_positives"], len(task.arrays[s])) for s in ("train", "test")]
+            train, test = ((positives, rows - positives) for positives, rows in sides)
+            drawn.probing[task.id] = probing.draw(train, test, n_ks, torch_generator(*name))
+        if task.family == "tpp" and task.mode == "saebench":
+            (classes, m), r = task.arrays["train"].shape, task.arrays["test"].shape[1]
+            streams = (torch_generator(*name, part) for part in ("clean", "scoring"))
+            drawn.tpp[task.id] = tpp.draw(classes, m, r, n_ns, *streams)
+    return drawn
+
+
+class Latents:
+    """An SAE's latents on an evaluation set's rows, encoded once where they fit.
+
+    Args:
+        encode: latents [n, d_sae] of positions [n].
+        rows: number of positions.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int, chunk: int = 4096) -> None:
+        self._encode, self._chunk = encode, chunk
+        self._all = self._encoded(torch.arange(rows)) if rows * d_sae <= DENSE_VALUES else None
+
+    def at(self, rows: Tensor) -> Tensor:
+        """[*rows.shape, d_sae]"""
+        flat = rows.flatten()
+        found = self._encoded(flat) if self._all is None else self._all[flat]
+        return found.view(*rows.shape, -1)
+
+    def finite(self) -> bool:
+        """False if a latent is known not to be finite; latents that are not kept are judged by their scores."""
+        return self._all is None or bool(torch.isfinite(self._all).all())
+
+    def _encoded(self, rows: Tensor) -> Tensor:
+        return torch.cat([self._encode(part) for part in rows.split(self._chunk)])
+
+
+def oracle_latents(evaluation: EvaluationSet, d_sae: int) -> Latents:
+    """The true activations of the first d_sae features."""
+    pool = evaluation.pool
+    return Latents(lambda rows: torch.from_numpy(pool.activations(rows.numpy(), d_sae)), len(pool), d_sae)
+
+
+def sae_latents(evaluation: EvaluationSet, sae: Sae) -> Latents:
+    """What the SAE's encoder makes of the evaluation set's rows."""
+    hidden = torch.from_numpy(evaluation.pool.hidden)
+    return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), len(sae.W_dec))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One SAE on one evaluation set. `matched` compares its decoder with the world's features, the same at every seed."""
+
+    sae: Sae
+    latents: Latents
+    evaluation: EvaluationSet
+    draws: Draws
+    matched: ground_truth.Match
+    substrate: str
+    sae_id: str
+    evaluation_seed: int
+
+
+@torch.no_grad()
+def score(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
+    """Records of every metric in `metrics` (the study's sections)."""
+    if not subject.latents.finite():
+        raise ArithmeticError(f"{subject.sae_id} has latents that are not finite at seed {subject.evaluation_seed}")
+    records = _truth(subject, metrics)
+    tasks = subject.evaluation.tasks
+    if "sparse_probing" in metrics or "sae_probes" in metrics:
+        records += _probing(subject, [t for t in tasks if t.family == "probing"], metrics)
+    for task in tasks:
+        if task.family == "tpp" and "tpp" in metrics:
+            records += _tpp(subject, task, metrics["tpp"]["n"])
+        if task.family == "scr" and "scr" in metrics:
+            records += _scr(subject, task, metrics["scr"]["n"])
+    return records
+
+
+def _truth(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
+    records: list[Record] = []
+    if "ground_truth" in metrics:
+        pool, rows = subject.evaluation.pool, torch.from_numpy(subject.evaluation.sample).long()
+        latents = subject.latents.at(rows)
+        activations = csr_array((pool.values, pool.indices, pool.indptr), shape=(len(pool), pool.num_features))
+        hidden = torch.from_numpy(pool.hidden)[rows]
+        sample = activations[rows.numpy()]
+        records = ground_truth.ground_truth(
+            latents, subject.sae.decode(latents, hidden), hidden, sample, subject.matched
+        )
+    name = (subject.substrate, subject.sae_id, subject.evaluation_seed)
+    if "known_validity" in metrics:
+        tau = metrics["known_validity"]["tau"]
+        records.append(positive_controls.known_validity(subject.matched.mcc, tau, *name))
+    if "pure_noise" in metrics:
+        records.append(positive_controls.pure_noise(metrics["pure_noise"]["tau"], *name))
+    return records
+
+
+def _probing(subject: Subject, tasks: Sequence[Task], metrics: dict[str, Any]) -> list[Record]:
+    inputs = [_probing_input(subject, task) for task in tasks if task.status == "ok"]
+    records: list[Record] = []
+    for metric in ("sparse_probing", "sae_probes"):
+        if metric not in metrics:
+            continue
+        ks = metrics[metric]["k_probe"]
+        for task in tasks:
+            if task.status != "ok":
+                records += probing.unavailable(task.id, task.kind, ks, metric, task.status, task.reason or "")
+        if not inputs:
+            continue
+        if metric == "sparse_probing":
+            records += probing.sparse_probing(inputs, [subject.draws.probing[i.task] for i in inputs], ks)
+        else:
+            records += probing.sae_probes(inputs, ks)
+    return records
+
+
+def _probing_input(subject: Subject, task: Task) -> probing.ProbingInput:
+    return probing.ProbingInput(
+        task.id,
+        task.kind,
+        subject.latents.at(_positions(task, "train")),
+        subject.latents.at(_positions(task, "test")),
+        task.counts["train_positives"],
+        task.counts["test_positives"],
+        _positions(task, "train_order"),
+        _positions(task, "test_order"),
+    )
+
+
+def _positions(task: Task, name: str) -> Tensor:
+    return torch.from_numpy(task.arrays[name]).long()
+
+
+def _probes(task: Task) -> Probes:
+    weight, bias = (torch.from_numpy(task.arrays[name]) for name in ("weight", "bias"))
+    return Probes(weight, bias, torch.zeros(len(bias), dtype=torch.long), torch.zeros(len(bias)))
+
+
+def _parts(subject: Subject, task: Task) -> dict[str, Any]:
+    """What TPP and SCR ask of a task on an SAE."""
+    test = _positions(task, "test")
+    return {
+        "task": task.id,
+        "task_kind": task.kind,
+        "train_latents": subject.latents.at(_positions(task, "train")),
+        "test_latents": subject.latents.at(test),
+        "test_hidden": torch.from_numpy(subject.evaluation.pool.hidden)[test],
+        "W_dec": subject.sae.W_dec,
+        "probes": _probes(task),
+    }
+
+
+def _tpp(subject: Subject, task: Task, ns: Sequence[int]) -> list[Record]:
+    if task.status != "ok":
+        return tpp.unavailable(task.id, task.kind, ns, task.mode, task.status, task.reason or "")  # type: ignore[arg-type]
+    inputs = tpp.TppInput(**_parts(subject, task))
+    if task.mode == "strict":
+        return tpp.strict(inputs, ns)
+    return tpp.saebench(inputs, subject.draws.tpp[task.id], ns)
+
+
+def _scr(subject: Subject, task: Task, ns: Sequence[int]) -> list[Record]:
+    if task.status != "ok":
+        return scr.unavailable(task.id, task.kind, ns, task.mode, task.status, task.reason or "")  # type: ignore[arg-type]
+    return scr.scr(scr.ScrInput(**_parts(subject, task)), ns, task.mode)  # type: ignore[arg-type]

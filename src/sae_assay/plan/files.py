@@ -1,0 +1,280 @@
+"""Which files a study consists of. All paths are relative to the project's root."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sae_assay.plan.names import dump, snapshot_id
+from sae_assay.report.names import chart_files
+from sae_assay.study import Study, Substrate
+
+# What can be scored where; a metric that the study leaves out is not scored.
+METRICS_OF_KIND = {
+    "world": ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "known_validity", "pure_noise"),
+    "toy": ("ground_truth", "known_validity", "pure_noise"),
+    "lm": ("sparse_probing", "sae_probes", "tpp", "scr", "reconstruction"),
+}
+SLOW_ON_LM = ("sae_probes",)  # the real library: a job of its own per SAE
+TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
+SAE_FILES = {"cards": "cfg.json", "weights": "sae_weights.safetensors"}
+
+
+class Files:
+    """The files of one study, by family, substrate, SAE and evaluation seed."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.name = study.study
+
+    # Folders and files -----------------------------------------------------------------------------------------------
+    @property
+    def folders(self) -> list[Path]:
+        """Where this study's artifacts lie."""
+        data = [Path("data", kind, self.name) for kind in ("worlds", "activations", "saes", "trajectories")]
+        results = [Path("results", kind, self.name) for kind in ("scores", "table", "statistics", "charts", "report")]
+        return data + results
+
+    def world(self, file: str, substrate: str = "{substrate}") -> str:
+        """data/worlds/S/B/FILE"""
+        return f"data/worlds/{self.name}/{substrate}/{file}"
+
+    def activations(self, file: str, substrate: str = "{substrate}") -> str:
+        """data/activations/S/B/FILE"""
+        return f"data/activations/{self.name}/{substrate}/{file}"
+
+    def results(self, family: str, file: str) -> str:
+        """results/FAMILY/S/FILE"""
+        return f"results/{family}/{self.name}/{file}"
+
+    def log(self, rule: str, *wildcards: str) -> str:
+        """logs/S/RULE/WILDCARDS.log"""
+        tail = ".".join(f"{{{name}}}" for name in wildcards) or "job"
+        return f"logs/{self.name}/{rule}/{tail}.log"
+
+    def sae(self, file: str, sae: str = "{sae}", substrate: str = "{substrate}") -> str:
+        """A file of a finished SAE, a control, an unfinished snapshot (`RUN.step_0000977`) or a local SAE."""
+        local = {item.id: item.path for item in self.local(substrate)}
+        if sae in local:
+            return str(Path(local[sae]) / file)
+        run, dot, step = sae.partition(".step_")
+        if dot:
+            return f"data/trajectories/{self.name}/{substrate}/{run}/{step}/{file}"
+        return f"data/saes/{self.name}/{substrate}/{sae}/{file}"
+
+    def score(self, seed: int | str, sae: str = "{sae}", substrate: str = "{substrate}", prefix: str = "") -> str:
+        """results/scores/S/B/SAE/PREFIX_SEED.parquet"""
+        return f"results/scores/{self.name}/{substrate}/{sae}/{prefix}{seed}.parquet"
+
+    # The study's lists -----------------------------------------------------------------------------------------------
+    def substrates(self, *kinds: str) -> list[str]:
+        return self.study.of_kind(*kinds)
+
+    def pattern(self, *kinds: str) -> str:
+        """Wildcard constraint: the substrates of these kinds (one that never matches where there are none)."""
+        return "|".join(map(re.escape, self.substrates(*kinds))) or "(?!)"
+
+    def _substrate(self, name: str) -> Substrate:
+        return self.study.substrates[name]
+
+    def local(self, substrate: str) -> list[Any]:
+        return self.study.substrates[substrate].local if substrate in self.study.substrates else []
+
+    def kind(self, substrate: str) -> str:
+        return self._substrate(substrate).kind
+
+    def with_controls(self) -> list[str]:
+        """Substrates that have controls."""
+        return [name for name in self.study.substrates if self.controls(name)]
+
+    def bases(self, substrate: str) -> list[str]:
+        """SAEs that the controls of a substrate are derived from."""
+        section = self._substrate(substrate)
+        return list(section.controls.bases) if section.controls else []
+
+    @cached_property
+    def evaluation_seeds(self) -> list[int]:
+        return list(self.study.evaluation_seeds)
+
+    @property
+    def snapshot_seeds(self) -> list[int]:
+        return list(self.study.snapshot_seeds)
+
+    @property
+    def repeat(self) -> int | None:
+        return self.study.seeds.repeat
+
+    def with_trajectories(self, *kinds: str) -> list[str]:
+        """Substrates of these kinds whose runs keep snapshots."""
+        return [name for name in self.substrates(*kinds) if self.snapshots(name)]
+
+    def run_pattern(self, substrate: str) -> str:
+        """Wildcard constraint: the runs of a substrate that keep snapshots."""
+        return "|".join(re.escape(run.id) for run in self._substrate(substrate).trajectory_runs)
+
+    def snapshot_files(self, substrate: str, kind: str) -> list[str]:
+        """Cards or weights of the unfinished snapshots of `{run}`."""
+        steps = self._substrate(substrate).unfinished_steps
+        return self.sae_files(substrate, [snapshot_id("{run}", step) for step in steps], kind)
+
+    def snapshot_scores(self, substrate: str) -> list[str]:
+        """Score files of the unfinished snapshots of `{run}`, seeds fastest."""
+        steps = self._substrate(substrate).unfinished_steps
+        return [
+            self.score(seed, snapshot_id("{run}", step), substrate) for step in steps for seed in self.snapshot_seeds
+        ]
+
+    def trained(self, substrate: str) -> list[str]:
+        return self._substrate(substrate).finished_ids
+
+    def controls(self, substrate: str) -> list[str]:
+        return self._substrate(substrate).control_ids
+
+    def finished(self, substrate: str) -> list[str]:
+        """Trained, control and local SAEs: all that is scored at every evaluation seed."""
+        return self.trained(substrate) + self.controls(substrate) + [item.id for item in self.local(substrate)]
+
+    def snapshots(self, substrate: str, run: str | None = None) -> list[str]:
+        """Ids of unfinished snapshots, of one run or of all."""
+        section = self._substrate(substrate)
+        runs = [r.id for r in section.trajectory_runs if run in (None, r.id)]
+        return [snapshot_id(name, step) for name in runs for step in section.unfinished_steps]
+
+    def repeated(self, substrate: str) -> list[str]:
+        """SAEs that are scored a second time at seeds.repeat: the controls' bases, or the first trained one."""
+        section = self._substrate(substrate)
+        if self.study.seeds.repeat is None:
+            return []
+        return list(section.controls.bases) if section.controls else section.finished_ids[:1]
+
+    def metrics(self, substrate: str) -> dict[str, Any]:
+        """The sections of the metrics that this substrate is scored with."""
+        chosen = self.study.metrics.model_dump(mode="json", exclude_none=True)
+        return {name: chosen[name] for name in METRICS_OF_KIND[self._substrate(substrate).kind] if name in chosen}
+
+    def slow_metrics(self, substrate: str) -> list[str]:
+        """Metrics that have a job and a score file of their own."""
+        on_lm = self._substrate(substrate).kind == "lm"
+        return [name for name in self.metrics(substrate) if on_lm and name in SLOW_ON_LM]
+
+    def cheap_metrics(self, substrate: str) -> dict[str, Any]:
+        slow = self.slow_metrics(substrate)
+        return {name: section for name, section in self.metrics(substrate).items() if name not in slow}
+
+    def panel_of(self, substrate: str, sae: str) -> str:
+        """panel, control or trajectory.
+
+        Raises:
+            KeyError: the study has no such SAE on this substrate.
+        """
+        known = dict.fromkeys(self.trained(substrate) + [item.id for item in self.local(substrate)], "panel")
+        known |= dict.fromkeys(self.controls(substrate), "control")
+        known |= dict.fromkeys(self.snapshots(substrate), "trajectory")
+        return known[sae]
+
+    # Lists of files --------------------------------------------------------------------------------------------------
+    def sae_files(self, substrate: str, saes: list[str], kind: str) -> list[str]:
+        """The cards (cfg.json) or weights of some SAEs; `kind` is a key of SAE_FILES."""
+        return [self.sae(SAE_FILES[kind], sae, substrate) for sae in saes]
+
+    def evaluation_sets(self, substrate: str, seeds: list[int]) -> list[str]:
+        return [self.activations(f"evaluation_{seed}.safetensors", substrate) for seed in seeds]
+
+    def score_files(self) -> list[str]:
+        """Every score file of the study."""
+        return [path for substrate in self.study.substrates for path in self._score_files(substrate)]
+
+    def _score_files(self, substrate: str) -> list[str]:
+        saes = [(sae, self.evaluation_seeds) for sae in self.finished(substrate)]
+        saes += [(sae, list(self.study.snapshot_seeds)) for sae in self.snapshots(substrate)]
+        files = [self.score(seed, sae, substrate) for sae, seeds in saes for seed in seeds]
+        for metric in self.slow_metrics(substrate):
+            files += [self.score(seed, sae, substrate, f"{metric}_") for sae, seeds in saes for seed in seeds]
+        repeat = self.study.seeds.repeat
+        names = ["repeat_", *(f"repeat_{metric}_" for metric in self.slow_metrics(substrate))]
+        return files + [self.score(str(repeat), sae, substrate, n) for sae in self.repeated(substrate) for n in names]
+
+    def tables(self) -> dict[str, str]:
+        """The study's tables by name."""
+        return {name: self.results("table", f"{name}.parquet") for name in TABLES}
+
+    def marts(self) -> dict[str, str]:
+        """Statistics by name: one per query that is not a staging query."""
+        names = [Path(path).stem for path in self.package_files("statistics/sql/*.sql")]
+        return {name: self.results("statistics", f"{name}.parquet") for name in names if not name.startswith("stg_")}
+
+    def charts(self) -> list[str]:
+        """Every chart's specification and pictures."""
+        return chart_files(self.name)
+
+    @staticmethod
+    def package_files(pattern: str) -> list[str]:
+        """Data files of the package, so that one that is added or removed is seen too (imports are followed anyway)."""
+        return sorted(path.as_posix() for path in Path("src/sae_assay").glob(pattern))
+
+    def design(self) -> dict[str, Any]:
+        """The whole study as plain JSON values."""
+        return dump(self.study)
+
+    def choices(self) -> dict[str, Any]:
+        """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay and the `best` control."""
+        chosen = {name: value for name, value in self.design().items() if name in ("seeds", "metrics", "scorecard")}
+        sections = self.study.substrates
+        decay = {name: section.training.decay_fraction for name, section in sections.items()}
+        kept = {
+            name: max(1, round(section.controls.best_fraction * section.d_sae))
+            for name, section in sections.items()
+            if section.controls
+        }
+        return {**chosen, "decay_fraction": decay, "best_kept": kept}
+
+    def planned(self) -> list[dict[str, Any]]:
+        """What is to be scored, for the coverage table: groups of SAEs, metrics and evaluation seeds."""
+        groups = []
+        for substrate in self.study.substrates:
+            metrics = list(self.metrics(substrate))
+            wanted = [
+                (self.finished(substrate), self.evaluation_seeds),
+                (self.snapshots(substrate), self.study.snapshot_seeds),
+            ]
+            groups += [
+                {"substrate": substrate, "saes": s, "metrics": metrics, "seeds": list(e)} for s, e in wanted if s
+            ]
+        return groups
+
+    def targets(self) -> list[str]:
+        """What the default target asks for."""
+        return [path for name in ("scores", "table", "statistics", "charts", "report") for path in self.family(name)]
+
+    def family(self, name: str) -> list[str]:
+        """Every file of a family; `FAMILIES` names them."""
+        whole = {
+            "scores": self.score_files,
+            "table": lambda: list(self.tables().values()),
+            "statistics": lambda: list(self.marts().values()),
+            "charts": self.charts,
+            "report": lambda: [self.results("report", file) for file in ("report.html", "cells.json")],
+        }
+        if name in whole:
+            return whole[name]()
+        return [path for substrate in self.study.substrates for path in self._family(name, substrate)]
+
+    def _family(self, name: str, substrate: str) -> list[str]:
+        lm = self._substrate(substrate).kind == "lm"
+        if name == "worlds":
+            return [] if lm else [self.world(f, substrate) for f in ("world.safetensors", "world.json", "tasks.json")]
+        if name == "activations":
+            drawn = [] if lm else ["tasks", *self.evaluation_seeds]
+            pools = [self.activations(f"pool_{name}.safetensors", substrate) for name in drawn]
+            shared = ["training.safetensors", "text.safetensors" if lm else "pool_tasks.safetensors"]
+            return [
+                *(self.activations(file, substrate) for file in shared),
+                *pools,
+                *self.evaluation_sets(substrate, self.evaluation_seeds),
+            ]
+        saes = {"saes": self.trained(substrate) + self.controls(substrate), "trajectories": self.snapshots(substrate)}[
+            name
+        ]
+        return [path for kind in SAE_FILES for path in self.sae_files(substrate, saes, kind)]

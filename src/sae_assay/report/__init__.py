@@ -1,0 +1,1 @@
+"""Charts that draw tables, and one self-contained page whose every number names the table cell that it came from."""

@@ -1,0 +1,86 @@
+"""What the report is made of, by name; light, so that the workflow can import it.
+
+A chart's name is the stem of its files: NAME.json (Vega-Lite), NAME.svg, NAME.png.
+"""
+
+from __future__ import annotations
+
+CHART_NAMES: tuple[str, ...] = (
+    "scorecard",
+    "reseed_noise",
+    "reseed_noise_to_range",
+    "truth_scatter",
+    "truth_validity",
+    "truth_controls",
+    "trajectories",
+    "trajectory_decisions",
+)
+"""Charts of a study, in the order in which the page shows them."""
+
+CHART_SUFFIXES: tuple[str, ...] = ("json", "svg", "png")
+
+ARCHITECTURES: dict[str, str] = {
+    "batchtopk": "BatchTopK",
+    "matryoshka": "Matryoshka",
+    "matching_pursuit": "MatchingPursuit",
+    "standard": "Standard",
+    "jumprelu": "JumpReLU",
+    "toy": "Toy",
+}
+
+METRICS: dict[str, str] = {
+    "sae_probes": "sae-probes",
+    "sparse_probing": "Sparse probing",
+    "tpp": "TPP",
+    "scr": "SCR",
+    "reconstruction": "Reconstruction",
+    "ground_truth": "Ground truth",
+    "known_validity": "Known validity",
+    "pure_noise": "Pure noise",
+}
+"""Display names, in the order in which metrics are shown everywhere."""
+
+AUDIT_CONTROLS: tuple[str, ...] = ("known_validity", "pure_noise")
+"""Metrics that put the audit itself on trial: one that must pass, one that must fail."""
+
+CONTROLS: dict[str, str] = {
+    "oracle": "Oracle",
+    "best": "Best latents only",
+    "random_init": "Random init",
+    "random_l0_matched": "Random, L0-matched",
+    "permuted_decoder": "Permuted decoder",
+}
+
+TRUTHS: dict[str, str] = {"mcc": "MCC", "f1": "F1"}
+
+
+def chart_files(study: str) -> list[str]:
+    """Paths of every chart file of a study, relative to the project's root, in a fixed order."""
+    return [f"results/charts/{study}/{name}.{suffix}" for name in CHART_NAMES for suffix in CHART_SUFFIXES]
+
+
+def label(names: dict[str, str], key: str | None) -> str:
+    """The display name of a key; the key itself where none is declared (a plug-in, a local SAE)."""
+    return "–" if key is None else names.get(key, key)
+
+
+def setting(metric: str, hp_name: str | None, hp_value: int | None, component: str | None = None) -> str:
+    """A metric at one hyper-parameter, in words: `TPP, n = 10`."""
+    parts = [label(METRICS, metric)]
+    if metric in AUDIT_CONTROLS:
+        parts.append("audit’s control")
+    if component is not None:
+        parts.append(TRUTHS.get(component, component.replace("_", " ")))
+    if hp_name is not None:
+        parts.append(f"{hp_name} = {hp_value}")
+    return ", ".join(parts)
+
+
+TASK_KINDS: dict[str, str] = {
+    "in": "in",
+    "out": "out",
+    "mixed": "mixed",
+    "all": "all tasks",
+    "__all__": "",
+}
+"""Which features a task asks about: inside the SAE's dictionary, beyond it, or both."""

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: training, files, a light encoder and controls."""

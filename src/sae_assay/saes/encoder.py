@@ -1,0 +1,225 @@
+"""A light SAE for scoring: the encoders and decoders of sae_lens's inference SAEs on torch alone, tested against them.
+
+Decoder norms are folded into the encoder, as the reference does before scoring, where that leaves the latents' pattern
+alone: standard, JumpReLU, and TopK that ranks latents by norm-scaled activation. Matching pursuit (tied) and other TopK
+SAEs are left as they are, as in sae_lens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_assay.errors import AssayError
+from sae_assay.saes import formats
+
+SMALLEST_NORM = 1e-8  # sae_lens divides by no smaller decoder norm
+ROW_NORMALIZED = ("layer_norm", "constant_norm_rescale")
+
+
+@dataclass(frozen=True)
+class LightSAE:
+    """An SAE ready to be scored.
+
+    Attributes:
+        arch: the encoder: standard, jumprelu, topk or matching_pursuit; oracle has none (pass true activations).
+        W_enc: [d_in, d_sae]; empty for the tied and encoderless architectures.
+        b_enc: [d_sae].
+        W_dec: [d_sae, d_in]; rows of norm 1 where folded.
+        b_dec: [d_in].
+        threshold: [d_sae], JumpReLU's; a latent is active above it. Else None.
+        config: cfg.json.
+        card: what sae-assay knows of the SAE.
+    """
+
+    arch: str
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    threshold: Tensor | None
+    config: dict[str, Any]
+    card: dict[str, Any]
+
+    @property
+    def d_in(self) -> int:
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_dec.shape[0]
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents [rows, d_sae], not negative, of activations [rows, d_in].
+
+        Raises:
+            AssayError: an oracle, which has no encoder, or activations of another width.
+        """
+        if self.arch == "oracle":
+            raise AssayError("oracle", "has no encoder", "pass the true activations as its latents")
+        if x.shape[-1] != self.d_in:
+            raise AssayError(
+                self.card.get("sae_id", self.arch),
+                f"reads {self.d_in} dimensions, not {x.shape[-1]}",
+                "score it on the substrate that it was trained on",
+            )
+        x = self.normalize(x.to(self.W_dec.dtype))
+        if self.config.get("apply_b_dec_to_input", True):
+            x = x - self.b_dec
+        if self.arch == "matching_pursuit":
+            return _matching_pursuit(x, self.W_dec, self.config)
+        pre = x @ self.W_enc + self.b_enc
+        if self.threshold is not None:
+            return torch.where(pre > self.threshold, pre.relu_(), 0.0)
+        if self.arch == "topk":
+            return _topk(pre, int(self.config["k"]))
+        return pre.relu_()
+
+    @torch.no_grad()
+    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
+        """Reconstructions [rows, d_in] of latents [rows, d_sae].
+
+        Args:
+            f: latents.
+            x: the activations that they encode; needed where each row is normalised by itself.
+        """
+        out = f @ self.W_dec
+        if self.arch != "matching_pursuit" or self.config.get("apply_b_dec_to_input", True):
+            out = out + self.b_dec
+        if not self.normalizes_rows:
+            return out
+        if x is None:
+            raise ValueError("an SAE that normalises rows needs them to decode")
+        scale, shift = self._row_scale(x)
+        return out * scale + shift
+
+    @property
+    def normalizes_rows(self) -> bool:
+        """Whether latents and decoder rows live in a scale of each row's own."""
+        return self.config.get("normalize_activations", "none") in ROW_NORMALIZED
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Activations as the encoder reads them, before b_dec is subtracted."""
+        mode = self.config.get("normalize_activations", "none")
+        if mode == "constant_norm_rescale":
+            return x / self._row_scale(x)[0]
+        if mode == "layer_norm":
+            scale, shift = self._row_scale(x)
+            return (x - shift) / (scale + 1e-5)
+        return x
+
+    def to(self, dtype: torch.dtype) -> LightSAE:
+        """The same SAE in another floating-point type."""
+        W_enc, b_enc, W_dec, b_dec = (t.to(dtype) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
+        threshold = None if self.threshold is None else self.threshold.to(dtype)
+        return replace(self, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=b_dec, threshold=threshold)
+
+    def _row_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift [rows, 1] that turn a reconstruction back into the activations' own scale."""
+        if self.config["normalize_activations"] == "constant_norm_rescale":
+            return x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5, torch.zeros_like(x[..., :1])
+        mean = x.mean(dim=-1, keepdim=True)
+        return (x - mean).std(dim=-1, keepdim=True), mean
+
+
+def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> LightSAE:
+    """Read a SAELens folder for scoring, decoder norms folded.
+
+    Raises:
+        AssayError: see `formats.read`; also a normalisation that was not folded into the weights, or reshaped hooks.
+    """
+    return from_file(formats.read(folder), str(folder)).to(dtype)
+
+
+def from_file(sae: formats.SaeFile, where: str) -> LightSAE:
+    """An SAE for scoring from what is stored."""
+    config, tensors = sae.config, {name: torch.from_numpy(array) for name, array in sae.tensors.items()}
+    mode = config.get("normalize_activations", "none")
+    if mode not in ("none", *ROW_NORMALIZED):
+        raise AssayError(
+            where, f"normalize_activations is {mode}, whose scale is not in the file", "fold it in and save again"
+        )
+    if config.get("reshape_activations", "none") != "none":
+        raise AssayError(where, "an SAE of attention heads cannot be scored", "use one of the residual stream")
+    light = LightSAE(
+        arch=config["architecture"],
+        W_enc=tensors.get("W_enc", torch.empty(0)),
+        b_enc=tensors.get("b_enc", torch.empty(0)),
+        W_dec=tensors["W_dec"],
+        b_dec=tensors["b_dec"],
+        threshold=tensors.get("threshold") if config["architecture"] == "jumprelu" else None,
+        config=config,
+        card=sae.card,
+    )
+    folds = light.arch in ("standard", "jumprelu") or (
+        light.arch == "topk" and config.get("rescale_acts_by_decoder_norm")
+    )
+    return _folded(light) if folds else light
+
+
+def _folded(sae: LightSAE) -> LightSAE:
+    norms = sae.W_dec.norm(dim=-1).clamp(min=SMALLEST_NORM)
+    return replace(
+        sae,
+        W_dec=sae.W_dec / norms[:, None],
+        W_enc=sae.W_enc * norms,
+        b_enc=sae.b_enc * norms,
+        threshold=None if sae.threshold is None else sae.threshold * norms,
+    )
+
+
+def _topk(pre: Tensor, k: int) -> Tensor:
+    values, indices = pre.topk(k, dim=-1, sorted=False)
+    return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
+
+
+def _matching_pursuit(x: Tensor, W_dec: Tensor, config: dict[str, Any]) -> Tensor:
+    """Greedy latents: per step the decoder row of largest projection; a row stops at a small residual or when its
+    support no longer grows."""
+    threshold = config.get("residual_threshold", 1e-2)
+    stop_on_support = config.get("stop_on_duplicate_support", True)
+    acts = torch.zeros(len(x), len(W_dec), dtype=x.dtype)
+    out, live = acts.clone(), torch.arange(len(x))
+    residual, support = x.clone(), torch.zeros_like(acts, dtype=torch.bool)
+    for _ in range(config.get("max_iterations") or x.shape[-1]):
+        chosen = (residual @ W_dec.T).relu().max(dim=1).indices
+        rows = W_dec[chosen]
+        values = (residual * rows).sum(-1, keepdim=True).relu()
+        acts.scatter_add_(1, chosen[:, None], values)
+        residual = residual - values * rows
+        done, grown = torch.zeros(len(acts), dtype=torch.bool), acts != 0
+        if stop_on_support:
+            done |= (grown == support).all(dim=1)
+        if threshold > 0:
+            done |= residual.norm(dim=-1) < threshold
+        if done.any():
+            out[live[done]] = acts[done]
+            going = ~done
+            live, acts, residual, grown = live[going], acts[going], residual[going], grown[going]
+        support = grown
+        if not len(live):
+            break
+    out[live] = acts
+    return out
+
+
+@torch.no_grad()
+def measure(sae: LightSAE, rows: Tensor, chunk: int = 4096) -> dict[str, float]:
+    """L0, explained variance and dead latents of an SAE on held-out rows [n, d_in], for its card."""
+    active = torch.zeros(sae.d_sae, dtype=torch.int64)
+    error, total, mean = 0.0, 0.0, rows.double().mean(0)
+    for part in rows.split(chunk):
+        f = sae.encode(part)
+        active += (f != 0).sum(0)
+        error += float((part - sae.decode(f, part)).double().square().sum())
+        total += float((part.double() - mean).square().sum())
+    return {
+        "l0": float(active.sum()) / len(rows),
+        "explained_variance": 1 - error / total,
+        "dead_latents": int((active == 0).sum()),
+    }

@@ -1,0 +1,189 @@
+"""How a run is trained: settings, checks of the input, the order of the data and the controller of sparsity. Torch only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sae_assay import seeds
+from sae_assay.errors import AssayError
+
+TOPK_FAMILY = ("batchtopk", "matryoshka")
+CONTROLLED = {"standard": "l1", "jumprelu": "l0"}  # architecture: name of its coefficient in sae_lens
+ARCHITECTURES = (*TOPK_FAMILY, "matching_pursuit", *CONTROLLED)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One training run.
+
+    Attributes:
+        id: names the run, its progress bar and, with `purpose`, its random streams.
+        arch: one of `ARCHITECTURES`.
+        target_l0: k of the TopK family, iterations of matching pursuit, the controller's target otherwise.
+        training_seed: seeds initialisation and data order; part of the id by convention, a number for the card.
+        purpose: what precedes the id in the names of the streams, such as (study, substrate).
+        d_sae: latents.
+        samples, batch_size: rows seen and rows a step; steps = samples // batch_size.
+        lr: Adam's peak rate; constant, then linear to 0 over the last `decay_fraction` of the steps.
+        dead_feature_window: steps without firing after which a latent counts as dead in the auxiliary loss.
+        widths: Matryoshka's nested prefixes, rising, the last d_sae.
+        normalize_activations: `none` or `expected_average_only_in` (folded into the saved weights).
+        device: `cpu` or a torch device.
+    """
+
+    id: str
+    arch: str
+    target_l0: int
+    training_seed: int
+    purpose: tuple[str | int, ...]
+    d_sae: int
+    samples: int
+    batch_size: int
+    lr: float
+    dead_feature_window: int = 1000
+    decay_fraction: float = 0.2
+    widths: tuple[int, ...] | None = None
+    normalize_activations: str = "none"
+    device: str = "cpu"
+
+    @property
+    def steps(self) -> int:
+        return self.samples // self.batch_size
+
+    @classmethod
+    def of(
+        cls, run: dict[str, Any], training: dict[str, Any], d_sae: int, purpose: tuple[str | int, ...], **more: Any
+    ) -> RunSettings:
+        """Settings of a study's run.
+
+        Args:
+            run: `id`, `arch`, `l0`, `training_seed`, `lr` and `widths` (or null).
+            training: the study's section: `samples`, `batch_size`, `dead_feature_window`, `decay_fraction`.
+            d_sae: latents.
+            purpose: what precedes the id in the names of the streams.
+            more: `normalize_activations`, `device`.
+        """
+        return cls(
+            id=run["id"],
+            arch=run["arch"],
+            target_l0=run["l0"],
+            training_seed=run["training_seed"],
+            purpose=purpose,
+            d_sae=d_sae,
+            samples=training["samples"],
+            batch_size=training["batch_size"],
+            lr=run["lr"],
+            dead_feature_window=training["dead_feature_window"],
+            decay_fraction=training["decay_fraction"],
+            widths=tuple(run["widths"]) if run.get("widths") else None,
+            **more,
+        )
+
+    def check(self, rows: torch.Tensor, snapshot_steps: list[int]) -> None:
+        """Refuse what cannot be trained, before any work.
+
+        Args:
+            rows: float32 [n, d_in].
+            snapshot_steps: steps whose SAE is kept.
+
+        Raises:
+            AssayError: an unknown architecture, k beyond the width, widths that do not fit, too few rows, non-finite
+                rows or a snapshot outside the run.
+        """
+        if self.arch not in ARCHITECTURES:
+            raise AssayError(self.id, f"unknown architecture {self.arch}", f"use one of {', '.join(ARCHITECTURES)}")
+        if not 0 < self.target_l0 <= self.d_sae:
+            raise AssayError(
+                self.id, f"L0 {self.target_l0} does not fit {self.d_sae} latents", "lower l0 or raise d_sae"
+            )
+        widths = self.widths
+        if widths and (list(widths) != sorted(set(widths)) or widths[0] < 1 or widths[-1] != self.d_sae):
+            raise AssayError(
+                self.id, f"widths {list(widths)} do not fit {self.d_sae} latents", "let widths rise and end with d_sae"
+            )
+        if rows.ndim != 2 or rows.shape[0] < self.batch_size:
+            raise AssayError(
+                self.id, f"rows of shape {list(rows.shape)} hold no batch of {self.batch_size}", "draw more rows"
+            )
+        if not torch.isfinite(rows).all():
+            bad = int((~torch.isfinite(rows)).any(dim=1).sum())
+            raise AssayError(
+                self.id, f"{bad} of {len(rows)} training rows are not finite", "rebuild the activations they come from"
+            )
+        if self.steps < 1:
+            raise AssayError(self.id, f"{self.samples} samples are no step of {self.batch_size}", "raise samples")
+        outside = [step for step in snapshot_steps if not 1 <= step <= self.steps]
+        if outside:
+            raise AssayError(
+                self.id, f"snapshots {outside} lie outside 1 .. {self.steps}", "correct the snapshot steps"
+            )
+
+
+def device_of(device: str) -> str:
+    """A torch device: `auto` is CUDA where there is one, else the CPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def batches(rows: torch.Tensor, settings: RunSettings) -> Iterator[torch.Tensor]:
+    """Endless batches [batch_size, d_in]: every pass is a fresh permutation from the run's own stream; a pass's last,
+    incomplete batch is left out."""
+    generator = seeds.torch_generator(*settings.purpose, settings.id, "order")
+    size = settings.batch_size
+    while True:
+        order = torch.randperm(len(rows), generator=generator)
+        for start in range(0, len(rows) - size + 1, size):
+            yield rows[order[start : start + size]]
+
+
+class L0Controller:
+    """Sets a sparsity coefficient so that a run arrives at its target L0; takes the place of sae_lens's schedule.
+
+    An integral controller on logarithms, without any random choice: after each step
+    `log c += gain * clip(log mean L0 - log target)`, the mean being exponential over about `1 / smoothing`
+    steps; a narrow clip keeps the many active latents of the start from driving an l1 penalty so high that latents die. It acts
+    through the whole run, so the coefficient follows the falling learning rate; the last value is the one recorded.
+    Its first value, gain, smoothing and clip are fixed per architecture (`CONTROLS` in `train.py`), not searched per run.
+
+    Args:
+        target: L0 to reach, in latents.
+        start: the first coefficient.
+        gain: how fast the logarithm moves, per step.
+        smoothing: weight of the newest L0 in the running mean.
+        clip: largest error that counts, in log L0.
+        limits: the coefficient stays within.
+    """
+
+    def __init__(
+        self,
+        target: float,
+        start: float,
+        gain: float,
+        smoothing: float,
+        clip: float = math.inf,
+        limits: tuple[float, float] = (1e-4, 1e4),
+    ) -> None:
+        self.target, self.value, self.limits = target, start, limits
+        self.gain, self.smoothing, self.clip = gain, smoothing, clip
+        self.mean_l0: float | None = None
+
+    def observe(self, l0: float) -> None:
+        """Take one step's mean L0."""
+        before = l0 if self.mean_l0 is None else self.mean_l0
+        self.mean_l0 = before + self.smoothing * (l0 - before)
+        error = math.log(max(self.mean_l0, 1e-2)) - math.log(self.target)
+        error = min(self.clip, max(-self.clip, error))
+        low, high = self.limits
+        self.value = min(high, max(low, self.value * math.exp(self.gain * error)))
+
+    def step(self) -> None:
+        """sae_lens's trainer calls this after every step; the controller moves in `observe`."""
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"value": self.value, "mean_l0": self.mean_l0}

@@ -1,0 +1,1 @@
+"""One short module per rule: paths in, one call, paths out."""

@@ -1,0 +1,71 @@
+"""Runs a language model once over all text that a substrate needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sae_assay.lms import activations, registry, text, texts
+from sae_assay.lms.gguf import GgufFile
+from sae_assay.lms.tokens import windows
+from sae_assay.worlds import sample
+
+_PROMPT_CHARACTERS = 2_000
+_SPARE = 1.08  # some tokens lie beyond the norm limit; those left over are held out
+
+
+def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
+    """Write the rows that SAEs are trained on and the token activations of the evaluation text.
+
+    Args:
+        inputs: model (GGUF), registry (data/registry.yaml).
+        outputs: training (safetensors: `rows`, `calibration`, float32), text (safetensors, see lms/texts.py).
+        params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
+            text_input, probe_datasets, class_dataset, rows_per_dataset, reconstruction_rows).
+    """
+    from sae_assay.lms import model as models
+
+    lm, purpose = params["lm"], (params["study"], params["substrate"])
+    folder = registry.installed_folder(lm["text_input"], inputs.registry)
+    file = GgufFile(inputs.model)
+    layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
+    model = models.load(file, layers=layer + 1)
+
+    known, per_class = text.names(folder), lm["rows_per_dataset"] // 2
+    wanted = [(text.resolve(name, known), "end") for name in lm["probe_datasets"]]
+    wanted.append((text.resolve(lm["class_dataset"], known), "beginning"))
+    drawn = [
+        texts.draw(folder, name, tokenizer, lm["context"], per_class, keep, (*purpose, "rows"))
+        for name, keep in wanted
+    ]
+    excluded = {prompt for d in drawn for prompt in d.prompts}
+    count = 4 * lm["training_tokens"] // lm["context"] + 10 * lm["reconstruction_rows"]
+    prompts = text.pool(folder, count, excluded, (*purpose, "pool"), _PROMPT_CHARACTERS)
+    found = windows(tokenizer, prompts, lm["context"], "beginning")
+    passages, training = _divide(found, lm)
+    hidden, _, _ = activations.residuals(model, training, layer, "training text")
+    limit = activations.norm_limit(hidden, lm["max_norm_ratio"])
+    rows = hidden[hidden.norm(dim=1) <= limit].numpy()
+    # Rows that no SAE is trained on stand in the same file, as for a world.
+    sample.save_rows(outputs.training, rows[: lm["training_tokens"]], rows[lm["training_tokens"] :])
+
+    sets = [texts.read_set(model, d, layer, limit) for d in drawn]
+    about = {
+        "hook": lm["hook"],
+        "context": lm["context"],
+        "norm_limit": limit,
+        "training_tokens_read": len(hidden),
+        "training_tokens_beyond_limit": int((hidden.norm(dim=1) > limit).sum()),
+        "sets": {s.name: s.classes for s in sets},
+    }
+    texts.Texts(sets[:-1], sets[-1], texts.read_passages(model, passages, layer, limit), about).save(outputs.text)
+
+
+def _divide(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
+    """Full windows for cross-entropy, and the next prompts up to the number of training tokens."""
+    import numpy as np
+
+    full = np.flatnonzero(found.lengths == lm["context"])[: lm["reconstruction_rows"]]
+    rest = np.setdiff1d(np.flatnonzero(found.lengths >= texts.FEWEST_TOKENS), full)
+    tokens = np.cumsum(found.lengths[rest] - 1)
+    needed = int(np.searchsorted(tokens, lm["training_tokens"] * _SPARE)) + 1
+    return found.take(full), found.take(rest[:needed])

@@ -1,0 +1,34 @@
+"""Write the report: one HTML page, and the list of cells that it shows.
+
+inputs: the marts' parquet files, and the charts' .json and .svg files. outputs: report.html and cells.json.
+params: `study`, its name; `design`, the study as `Study.model_dump(mode="json", by_alias=True)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sae_assay.steps.charts import read_marts
+
+
+def run(inputs: Iterable[str], outputs: Iterable[str], params: dict[str, Any]) -> None:
+    """Build the page from the marts and charts; equal inputs give equal bytes."""
+    from sae_assay.report import page
+    from sae_assay.report.names import CHART_NAMES
+
+    files = list(map(Path, inputs))
+    charts = {
+        name: page.Chart(spec=_chart_file(files, name, ".json"), svg=_chart_file(files, name, ".svg"))
+        for name in CHART_NAMES
+    }
+    html, cells = page.render(params["study"], read_marts(map(str, files)), charts, params["design"])
+    written = {".html": html, ".json": json.dumps(cells, ensure_ascii=False, indent=1, allow_nan=False) + "\n"}
+    for path in map(Path, outputs):
+        path.write_text(written[path.suffix], encoding="utf-8")
+
+
+def _chart_file(files: list[Path], name: str, suffix: str) -> str:
+    return next(p for p in files if p.stem == name and p.suffix == suffix).read_text(encoding="utf-8")

@@ -1,0 +1,45 @@
+"""Trains a group of SAEs on a world's rows in one process, and writes their snapshots."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sae_assay.saes.settings import RunSettings, device_of
+from sae_assay.worlds import sample
+
+
+def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
+    """Train every run of a group.
+
+    Args:
+        inputs: `training` (training and calibration rows).
+        outputs: `cards` and `weights`: run by run its unfinished snapshots in order, then the finished SAE.
+        params: `study`, `substrate`, `kind` (of substrate), `d_sae`, `device`, `training` (the substrate's section), `runs` (each `id`, `arch`,
+            `l0`, `training_seed`, `lr`, `widths`, `snapshot_steps`).
+    """
+    rows = {name: torch.from_numpy(array) for name, array in sample.load_rows(inputs.training).items()}
+    purpose, device = (params["study"], params["substrate"]), device_of(params.get("device", "cpu"))
+    # Activations of a language model are a hundred long; sae_lens's initialisation expects them near sqrt(d_in).
+    normalisation = "expected_average_only_in" if params.get("kind") == "lm" else "none"
+    runs = [
+        (
+            RunSettings.of(
+                one, params["training"], params["d_sae"], purpose, device=device, normalize_activations=normalisation
+            ),
+            one["snapshot_steps"],
+        )
+        for one in params["runs"]
+    ]
+    for settings, steps in runs:  # every run, before sae_lens is imported and the first is trained
+        settings.check(rows["rows"], steps)
+    from sae_assay.saes import train
+
+    places = iter(zip(outputs.cards, outputs.weights, strict=True))
+    for settings, steps in tqdm(runs, desc="training runs", disable=None, file=sys.stderr):
+        trained = train.train_run(rows["rows"], settings, steps)
+        for sae in trained.values():
+            train.save(sae, settings, bool(steps), rows["calibration"], *next(places))

@@ -1,0 +1,104 @@
+"""Comparison with recorded scores: equal bytes, the same SAE within a small tolerance, a retrained one within its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sae_assay.errors import AssayError
+from sae_assay.ledger import compare
+from sae_assay.tables import scores
+
+TOLERANCES = {"same_sae": {"default": 1e-3}, "retrained": {"default": 0.05, "tpp.score": 0.2}}
+WEIGHTS = {"a": b"weights of a", "a.step_0000007": b"weights of a snapshot"}
+
+
+def rows(values: list[float | None], sae: str = "a", metric: str = "tpp") -> pl.DataFrame:
+    frame = pl.DataFrame(
+        {
+            "study": "s",
+            "substrate": "b",
+            "panel": "panel",
+            "sae_id": sae,
+            "is_final": True,
+            "metric": metric,
+            "component": "score",
+            "task": [f"t{i}" for i in range(len(values))],
+            "eval_seed": 1,
+            "value": values,
+            "status": ["ok" if value is not None else "too_few_rows" for value in values],
+        }
+    )
+    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in scores.SCHEMA.items() if name not in frame.columns]
+    return scores.conform(frame.with_columns(absent), "test")
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    recorded, current = tmp_path / "recorded", tmp_path / "current"
+    for side in (recorded, current):
+        for sae, weights in WEIGHTS.items():
+            run, dot, step = sae.partition(".step_")
+            folder = side / (f"data/trajectories/s/b/{run}/{step}" if dot else f"data/saes/s/b/{sae}")
+            folder.mkdir(parents=True)
+            (folder / "sae_weights.safetensors").write_bytes(weights)
+            score = side / f"results/scores/s/b/{sae}/1.parquet"
+            score.parent.mkdir(parents=True)
+            scores.write(rows([0.5, 0.7, None], sae), score)
+    return recorded, current
+
+
+def change(side: Path, values: list[float | None], sae: str = "a") -> None:
+    scores.write(rows(values, sae), side / f"results/scores/s/b/{sae}/1.parquet")
+
+
+def compared(sides: tuple[Path, Path]) -> compare.Comparison:
+    return compare.compare_scores(*sides, "s", TOLERANCES)
+
+
+def test_equal_bytes(sides: tuple[Path, Path]) -> None:
+    result = compared(sides)
+    assert result.verdict == "BITWISE" and result.files == result.equal_files == 2
+
+
+def test_same_sae_within_tolerance(sides: tuple[Path, Path]) -> None:
+    change(sides[1], [0.5, 0.7005, None])
+    result = compared(sides)
+    assert result.verdict == "WITHIN_TOLERANCE"
+    assert result.largest["tpp.score"] == pytest.approx(0.0005)
+
+
+def test_same_sae_beyond_tolerance_is_named(sides: tuple[Path, Path]) -> None:
+    change(sides[1], [0.5, 0.71, None], "a.step_0000007")
+    result = compared(sides)
+    assert result.verdict == "DIFFERS"
+    assert "a.step_0000007/1.parquet" in result.findings[0]["item"] and "tpp.score" in result.findings[0]["found"]
+
+
+def test_retrained_sae_is_held_to_its_mean(sides: tuple[Path, Path]) -> None:
+    (sides[1] / "data/saes/s/b/a/sae_weights.safetensors").write_bytes(b"other weights")
+    change(sides[1], [0.65, 0.75, None])
+    result = compared(sides)
+    assert result.verdict == "WITHIN_TOLERANCE" and result.retrained_saes == {"b/a"}
+    change(sides[1], [0.95, 0.95, None])
+    assert compared(sides).verdict == "DIFFERS"
+
+
+def test_another_status_of_the_same_sae_is_a_finding(sides: tuple[Path, Path]) -> None:
+    change(sides[1], [0.5, 0.7, 0.9])
+    assert "another status" in compared(sides).findings[0]["found"]
+
+
+def test_missing_file_and_dropped_row_are_findings(sides: tuple[Path, Path]) -> None:
+    change(sides[1], [0.5, 0.7])
+    (sides[1] / "results/scores/s/b/a.step_0000007/1.parquet").unlink()
+    assert {finding["found"] for finding in compared(sides).findings} == {"1 rows on one side only", "missing"}
+
+
+def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AssayError, match="no recorded score"):
+        compare.compare_scores(tmp_path, tmp_path, "s", TOLERANCES)
+    with pytest.raises(AssayError, match="record"), compare.recorded_checkout("s", tmp_path):
+        pass

@@ -1,0 +1,76 @@
+"""A random Llama-family model of a few thousand weights: a stand-in for a real one, never a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sae_assay.lms.model import Block, Llama, LlamaConfig
+
+CONFIG = LlamaConfig(
+    layers=3, d_model=24, heads=6, key_value_heads=2, rope_base=10_000.0, norm_eps=1e-5, vocabulary=40
+)
+WIDTH = 48
+
+
+def model(seed: int = 0) -> Llama:
+    """Weights of a fixed scale from one generator."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) / shape[-1] ** 0.5
+
+    d, kv = CONFIG.d_model, CONFIG.key_value_heads * CONFIG.d_head
+    blocks = [
+        Block(1 + draw(d), draw(d, d), draw(kv, d), draw(kv, d), draw(d, d), 1 + draw(d), draw(WIDTH, d), draw(WIDTH, d), draw(d, WIDTH))
+        for _ in range(CONFIG.layers)
+    ]
+    embedding = draw(CONFIG.vocabulary, d)
+    return Llama(CONFIG, embedding, blocks, 1 + draw(d), embedding)
+
+
+def write_gguf(path: Path, seed: int = 0) -> Llama:
+    """The stand-in as a float32 GGUF file, with a byte-level tokenizer of 40 tokens."""
+    from gguf import GGUFWriter
+
+    found = model(seed)
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(CONFIG.layers)
+    writer.add_embedding_length(CONFIG.d_model)
+    writer.add_head_count(CONFIG.heads)
+    writer.add_head_count_kv(CONFIG.key_value_heads)
+    writer.add_rope_freq_base(CONFIG.rope_base)
+    writer.add_layer_norm_rms_eps(CONFIG.norm_eps)
+    writer.add_vocab_size(CONFIG.vocabulary)
+    letters = [chr(ord("a") + i) for i in range(26)] + [str(i) for i in range(10)]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["<|end|>", *letters, "Ġ", "ab", "12"])
+    writer.add_token_types([3] + [1] * 39)
+    writer.add_token_merges(["a b", "1 2"])
+
+    def add(name: str, tensor: torch.Tensor) -> None:
+        writer.add_tensor(name, np.ascontiguousarray(tensor.numpy()))
+
+    def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
+        return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+
+    add("token_embd.weight", found.embedding)
+    add("output_norm.weight", found.norm)
+    for i, b in enumerate(found.blocks):
+        add(f"blk.{i}.attn_norm.weight", b.attention_norm)
+        add(f"blk.{i}.attn_q.weight", interleaved(b.q, CONFIG.heads))
+        add(f"blk.{i}.attn_k.weight", interleaved(b.k, CONFIG.key_value_heads))
+        add(f"blk.{i}.attn_v.weight", b.v)
+        add(f"blk.{i}.attn_output.weight", b.o)
+        add(f"blk.{i}.ffn_norm.weight", b.mlp_norm)
+        add(f"blk.{i}.ffn_gate.weight", b.gate)
+        add(f"blk.{i}.ffn_up.weight", b.up)
+        add(f"blk.{i}.ffn_down.weight", b.down)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return found

