@@ -97,7 +97,9 @@ def main() -> None:
     result = run(arguments.study, arguments.cores)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{result['study']}: {result['seconds']} s on {result['cores']} cores, peak {result['peak_bytes'] / 2**30:.2f} GiB")
+    print(
+        f"{result['study']}: {result['seconds']} s on {result['cores']} cores, peak {result['peak_bytes'] / 2**30:.2f} GiB"
+    )
     for row in result["rules"]:
         print(f"{row['rule']:28} {row['jobs']:5d} jobs {row['seconds']:9.1f} s {row['peak_bytes'] / 2**20:7.0f} MiB")
 

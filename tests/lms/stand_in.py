@@ -9,9 +9,7 @@ import torch
 
 from sae_assay.lms.model import Block, Llama, LlamaConfig
 
-CONFIG = LlamaConfig(
-    layers=3, d_model=24, heads=6, key_value_heads=2, rope_base=10_000.0, norm_eps=1e-5, vocabulary=40
-)
+CONFIG = LlamaConfig(layers=3, d_model=24, heads=6, key_value_heads=2, rope_base=10_000.0, norm_eps=1e-5, vocabulary=40)
 WIDTH = 48
 
 
@@ -24,7 +22,17 @@ def model(seed: int = 0) -> Llama:
 
     d, kv = CONFIG.d_model, CONFIG.key_value_heads * CONFIG.d_head
     blocks = [
-        Block(1 + draw(d), draw(d, d), draw(kv, d), draw(kv, d), draw(d, d), 1 + draw(d), draw(WIDTH, d), draw(WIDTH, d), draw(d, WIDTH))
+        Block(
+            1 + draw(d),
+            draw(d, d),
+            draw(kv, d),
+            draw(kv, d),
+            draw(d, d),
+            1 + draw(d),
+            draw(WIDTH, d),
+            draw(WIDTH, d),
+            draw(d, WIDTH),
+        )
         for _ in range(CONFIG.layers)
     ]
     embedding = draw(CONFIG.vocabulary, d)

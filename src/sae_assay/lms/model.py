@@ -113,7 +113,9 @@ class Llama:
 
     def _rotations(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         d = self.config.d_head
-        frequencies = 1.0 / self.config.rope_base ** (torch.arange(0, d, 2, dtype=torch.float32, device=like.device) / d)
+        frequencies = 1.0 / self.config.rope_base ** (
+            torch.arange(0, d, 2, dtype=torch.float32, device=like.device) / d
+        )
         angles = torch.arange(length, dtype=torch.float32, device=like.device)[:, None] * frequencies
         angles = torch.cat([angles, angles], dim=1)
         return angles.cos(), angles.sin()

@@ -73,7 +73,9 @@ def load(path: str | Path = REGISTRY) -> dict[str, Entry]:
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise AssayError(str(path), "no such registry of inputs", "restore it: git checkout data/registry.yaml") from None
+        raise AssayError(
+            str(path), "no such registry of inputs", "restore it: git checkout data/registry.yaml"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = f"not YAML: {' '.join(str(error).split())}"
         raise AssayError(str(path), problem, "correct the line it names") from None

@@ -9,7 +9,7 @@ import torch
 
 from sae_assay import seeds
 from sae_assay.lms import activations
-from sae_assay.lms.evaluation import pooled_hidden
+from sae_assay.lms.evaluation import pooled_hidden, probe_key, scr_classes
 from sae_assay.metrics import probing, reconstruction, scr, tpp
 from sae_assay.metrics.ablation import with_padding
 
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
     from sae_assay.lms.evaluation import Evaluation
     from sae_assay.lms.texts import Texts, TextSet
-    from sae_assay.metrics.records import Record
+    from sae_assay.metrics.records import Mode, Record
     from sae_assay.saes.encoder import LightSAE
-
-NO_SCR = (
-    "no two attributes of the text cross in enough rows: the best pairs of sae-probes sets share 36 to 142 prompts a "
-    "cell, and composed prompts leave the biased probe next to no bias to repair"
-)
 
 
 @dataclass(frozen=True)
@@ -35,66 +30,83 @@ class Encoded:
 
     Attributes:
         pooled: by set name, mean latents [rows, d_sae] over counted tokens.
-        errors: every counted token of all sets, in the order of `Texts.binary` and then `many`.
-        rows: int64 [tokens], the token's row, counted through the sets.
+        errors: every counted token of all sets, in the order of `Texts.sets`.
         zero: [d_sae], latents of an all-zero activation.
     """
 
     pooled: dict[str, Tensor]
     errors: reconstruction.TokenErrors
-    rows: Tensor
     zero: Tensor
 
 
 @torch.no_grad()
 def encode(sae: LightSAE, texts: Texts) -> Encoded:
     """Encode every counted token once."""
-    pooled, active, squared, hidden, rows, start = {}, [], [], [], [], 0
-    for found in [*texts.binary, texts.many]:
+    pooled, active, squared = {}, [], []
+    for found in texts.sets:
         x = found.hidden.float()
         latents = sae.encode(x)
         pooled[found.name] = activations.pooled(latents, found.row, len(found.labels))
         active.append(latents != 0)
-        squared.append((x - sae.decode(latents, x)).double().square().sum(1))
-        hidden.append(found.hidden)
-        rows.append(found.row + start)
-        start += len(found.labels)
-    errors = reconstruction.TokenErrors(torch.cat(squared), torch.cat(hidden), torch.cat(active))
-    return Encoded(pooled, errors, torch.cat(rows), sae.encode(torch.zeros(1, sae.d_in))[0])
+        squared.append((x - sae.decode(latents, x)).square().sum(1).double())
+    errors = reconstruction.TokenErrors(torch.cat(squared), torch.cat(active))
+    return Encoded(pooled, errors, sae.encode(torch.zeros(1, sae.d_in))[0])
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What all SAEs share at one evaluation seed.
+
+    Attributes:
+        evaluation: splits, probes and sampled rows.
+        pooled: by set name, mean raw activations [rows, d_model]; of the sets that ablations work on.
+        sample: tokens for explained variance.
+        predictions: the model's own on the seed's passages; None where the metric reconstruction is not scored.
+        continue_: the rest of the model, from the hook on.
+    """
+
+    evaluation: Evaluation
+    pooled: dict[str, Tensor]
+    sample: reconstruction.Sample
+    predictions: reconstruction.Predictions | None = None
+    continue_: Callable[[Tensor], Tensor] | None = None
 
 
 @torch.no_grad()
-def score(
-    sae: LightSAE,
-    encoded: Encoded,
-    texts: Texts,
-    evaluation: Evaluation,
-    predictions: reconstruction.Predictions | None,
-    continue_: Callable[[Tensor], Tensor] | None,
-    metrics: dict[str, Any],
-) -> list[Record]:
+def prepare(texts: Texts, evaluation: Evaluation, continue_: Callable[[Tensor], Tensor] | None) -> Seed:
+    """Compute once what every SAE is compared with."""
+    pooled = {found.name: pooled_hidden(found) for found in [*texts.crossed, texts.many]}
+    hidden = torch.cat([found.hidden for found in texts.sets])
+    sample = reconstruction.sample(hidden, _sampled_tokens(texts, evaluation))
+    predictions = None
+    if continue_ is not None:
+        p = texts.passages.take(evaluation.passages)
+        predictions = reconstruction.predictions(p.hidden, p.counts, p.tokens, continue_)
+    return Seed(evaluation, pooled, sample, predictions, continue_)
+
+
+@torch.no_grad()
+def score(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, metrics: dict[str, Any]) -> list[Record]:
     """All records of one SAE at one evaluation seed.
 
     Args:
-        predictions, continue_: the model's own predictions on the seed's passages and the rest of the model; needed for
-            the metric reconstruction only.
         metrics: the study's sections by name; others than these four metrics are left to other jobs.
     """
     records: list[Record] = []
     if "sparse_probing" in metrics:
-        records += _sparse_probing(encoded, texts, evaluation, metrics["sparse_probing"]["k_probe"])
+        records += _sparse_probing(encoded, texts, seed.evaluation, metrics["sparse_probing"]["k_probe"])
     if "tpp" in metrics:
         for mode in metrics["tpp"]["modes"]:
-            records += _tpp(sae, encoded, texts, evaluation, metrics["tpp"]["n"], mode)
+            records += _tpp(sae, encoded, texts, seed, metrics["tpp"]["n"], mode)
     if "scr" in metrics:
         for mode in metrics["scr"]["modes"]:
-            records += scr.unavailable("native_crossings", None, metrics["scr"]["n"], mode, "too_few_rows", NO_SCR)
+            for crossed in texts.crossed:
+                records += _scr(sae, encoded, texts, crossed, seed, metrics["scr"]["n"], mode)
     if "reconstruction" in metrics:
-        if predictions is None or continue_ is None:
+        if seed.predictions is None or seed.continue_ is None:
             raise ValueError("the metric reconstruction needs the model's predictions")
-        tokens = _sampled_tokens(encoded, texts, evaluation)
         records += reconstruction.reconstruction(
-            encoded.errors, tokens, predictions, lambda x: sae.decode(sae.encode(x), x), continue_
+            encoded.errors, seed.sample, seed.predictions, lambda x: sae.decode(sae.encode(x), x), seed.continue_
         )
     return records
 
@@ -123,22 +135,18 @@ def _sparse_probing(encoded: Encoded, texts: Texts, evaluation: Evaluation, ks: 
     return probing.sparse_probing(inputs, draws, ks)
 
 
-def _tpp(
-    sae: LightSAE, encoded: Encoded, texts: Texts, evaluation: Evaluation, ns: list[int], mode: str
-) -> list[Record]:
-    found = texts.many
+def _tpp(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, ns: list[int], mode: Mode) -> list[Record]:
+    found, evaluation = texts.many, seed.evaluation
     rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
-    ablated = latents
-    if mode == "saebench":
-        ablated = with_padding(latents, _pad_ratio(found, texts.about["context"]), encoded.zero)
+    ablated = _as_ablated(encoded, texts, found, mode)
     inputs = tpp.TppInput(
         task=found.name,
         task_kind=None,
         train_latents=latents[rows.train],
         test_latents=ablated[rows.test],
-        test_hidden=pooled_hidden(found)[rows.test],
+        test_hidden=seed.pooled[found.name][rows.test],
         W_dec=sae.W_dec,
-        probes=evaluation.probes[mode],
+        probes=evaluation.probes[probe_key(mode, found.name)],
     )
     if mode == "strict":
         return tpp.strict(inputs, ns)
@@ -147,17 +155,47 @@ def _tpp(
     return tpp.saebench(inputs, tpp.draw(classes, m, r, len(ns), generator), ns)
 
 
+def _scr(
+    sae: LightSAE, encoded: Encoded, texts: Texts, found: TextSet, seed: Seed, ns: list[int], mode: Mode
+) -> list[Record]:
+    evaluation = seed.evaluation
+    rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
+    train, test = (
+        torch.stack([torch.stack(classes) for classes in scr_classes(part, mode)[:2]])
+        for part in (rows.train, rows.test)
+    )
+    inputs = scr.ScrInput(
+        task=found.name,
+        task_kind=None,
+        train_latents=latents[train],
+        test_latents=_as_ablated(encoded, texts, found, mode)[test],
+        test_hidden=seed.pooled[found.name][test],
+        W_dec=sae.W_dec,
+        probes=evaluation.probes[probe_key(mode, found.name)],
+    )
+    return scr.scr(inputs, ns, mode)
+
+
+def _as_ablated(encoded: Encoded, texts: Texts, found: TextSet, mode: Mode) -> Tensor:
+    """Pooled latents as an ablation removes them: SAEBench encodes masked positions as zeros and removes those too."""
+    latents = encoded.pooled[found.name]
+    if mode == "strict":
+        return latents
+    return with_padding(latents, _pad_ratio(found, texts.about["context"]), encoded.zero)
+
+
 def _pad_ratio(found: TextSet, context: int) -> Tensor:
     """Masked positions of a window per counted token [rows]; 0 where a row has no counted token (it is never used)."""
     counted = torch.bincount(found.row, minlength=len(found.labels))
     return torch.where(counted > 0, (context - counted) / counted.clamp(min=1), 0.0)
 
 
-def _sampled_tokens(encoded: Encoded, texts: Texts, evaluation: Evaluation) -> Tensor:
-    start, chosen = 0, []
-    for found in [*texts.binary, texts.many]:
-        chosen.append(evaluation.sampled_rows(found.name, len(found.labels)) + start)
-        start += len(found.labels)
-    sampled = torch.zeros(start, dtype=torch.bool)
-    sampled[torch.cat(chosen)] = True
-    return torch.where(sampled[encoded.rows])[0]
+def _sampled_tokens(texts: Texts, evaluation: Evaluation) -> Tensor:
+    """Tokens of the sampled rows, counted through all sets."""
+    chosen, start = [], 0
+    for found in texts.sets:
+        sampled = torch.zeros(len(found.labels), dtype=torch.bool)
+        sampled[evaluation.sampled_rows(found.name, len(found.labels))] = True
+        chosen.append(torch.where(sampled[found.row])[0] + start)
+        start += len(found.row)
+    return torch.cat(chosen)

@@ -88,6 +88,26 @@ def read(folder: str | Path, name: str) -> LabelledText:
     return LabelledText(name, table["prompt"].to_list(), labels, classes)
 
 
+def crossed(folder: str | Path, target: str, spurious: str) -> LabelledText:
+    """Prompts that two binary sets both label, with a label per cell: 2 * (target's label) + (spurious set's label).
+
+    Raises:
+        AssayError: a set is not binary, or a cell has no prompt.
+    """
+    first, second = read(folder, target), read(folder, spurious)
+    name = f"{target}__{spurious}"
+    if len(first.classes) != 2 or len(second.classes) != 2:
+        raise AssayError("lm.scr_crossings", f"{name} crosses sets that are not binary", "choose binary sets")
+    other = dict(zip(second.prompts, second.labels, strict=True))
+    cells = {p: 2 * c + other[p] for p, c in zip(first.prompts, first.labels, strict=True) if p in other}
+    if len(set(cells.values())) < 4:
+        raise AssayError(
+            "lm.scr_crossings", f"{name} has prompts in fewer than four cells", "choose sets that share text"
+        )
+    classes = [f"{a} & {b}" for a in first.classes for b in second.classes]
+    return LabelledText(name, list(cells), list(cells.values()), classes)
+
+
 def balanced(text: LabelledText, per_class: int, purpose: Sequence[str | int], usable: AbstractSet[int]) -> list[int]:
     """Draw equally many rows of every class, in the file's order.
 

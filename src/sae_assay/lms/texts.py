@@ -63,28 +63,35 @@ class Passages:
 
 @dataclass(frozen=True)
 class Texts:
-    """All evaluation text: binary sets, the TPP set, and passages."""
+    """All evaluation text: binary sets, crossed ones (SCR; labels are 2 * target + spurious), the TPP set, passages."""
 
     binary: list[TextSet]
+    crossed: list[TextSet]
     many: TextSet
     passages: Passages
     about: dict[str, Any]
 
+    @property
+    def sets(self) -> list[TextSet]:
+        """All labelled sets, in the order in which they are stored."""
+        return [*self.binary, *self.crossed, self.many]
+
     def save(self, path: str | Path) -> None:
-        tensors = {f"{s.name}/{part}": getattr(s, part) for s in [*self.binary, self.many] for part in _PARTS}
+        tensors = {f"{s.name}/{part}": getattr(s, part) for s in self.sets for part in _PARTS}
         tensors |= {f"passages/{part}": getattr(self.passages, part) for part in ("tokens", "hidden", "counts")}
-        activations.save(path, tensors, self.about)
+        kinds = {"sets": [[s.name, s.classes] for s in self.sets], "binary_sets": len(self.binary)}
+        activations.save(path, tensors, {**self.about, **kinds})
 
     @classmethod
     def load(cls, path: str | Path) -> Texts:
         """Read the file; AssayError if it is missing, truncated or something else."""
         tensors, about = activations.load(path)
         sets = [
-            TextSet(name, classes, *(tensors[f"{name}/{part}"] for part in _PARTS))
-            for name, classes in about["sets"].items()
+            TextSet(name, classes, *(tensors[f"{name}/{part}"] for part in _PARTS)) for name, classes in about["sets"]
         ]
         passages = Passages(*(tensors[f"passages/{part}"] for part in ("tokens", "hidden", "counts")))
-        return cls(sets[:-1], sets[-1], passages, about)
+        binary = about["binary_sets"]
+        return cls(sets[:binary], sets[binary:-1], sets[-1], passages, about)
 
 
 _PARTS = ("labels", "hidden", "row", "last")
@@ -108,19 +115,23 @@ class Drawn:
 
 
 def draw(
-    folder: str | Path, name: str, tokenizer: Tokenizer, context: int, per_class: int, keep: Keep, purpose: Sequence[str | int]
+    source: text.LabelledText,
+    tokenizer: Tokenizer,
+    context: int,
+    per_class: int,
+    keep: Keep,
+    purpose: Sequence[str | int],
 ) -> Drawn:
     """Equally many rows of each class of a set, prompts of fewer than two tokens left out.
 
     Raises:
         AssayError: the set holds too few rows of a class for a split.
     """
-    source = text.read(folder, name)
     found = windows(tokenizer, source.prompts, context, keep)
     usable = {i for i, length in enumerate(found.lengths.tolist()) if length >= FEWEST_TOKENS}
     rows = text.balanced(source, per_class, purpose, usable)
     if len(rows) < 20 * len(source.classes):
-        problem = f"{name} has {len(rows)} usable rows in {len(source.classes)} classes, too few to split"
+        problem = f"{source.name} has {len(rows)} usable rows in {len(source.classes)} classes, too few to split"
         raise AssayError("lm.probe_datasets", problem, "choose another set")
     return Drawn(source, rows, found.take(rows))
 
@@ -129,9 +140,7 @@ def read_set(model: Llama, drawn: Drawn, layer: int, limit: float) -> TextSet:
     """Run the model over a drawn set and keep the tokens within the norm limit."""
     hidden, row, last = activations.residuals(model, drawn.windows, layer, drawn.source.name)
     counts = hidden.norm(dim=1) <= limit
-    return TextSet(
-        drawn.source.name, drawn.source.classes, drawn.labels, hidden[counts].half(), row[counts], last
-    )
+    return TextSet(drawn.source.name, drawn.source.classes, drawn.labels, hidden[counts].half(), row[counts], last)
 
 
 def read_passages(model: Llama, found: Windows, layer: int, limit: float) -> Passages:

@@ -25,53 +25,75 @@ class TokenErrors:
     """One SAE on every counted token, computed once for all evaluation seeds.
 
     Attributes:
-        squared_error: float64 [tokens], |x - reconstruction|^2.
-        hidden: [tokens, d_model], x.
+        squared: float64 [tokens], |x - reconstruction|^2.
         active: bool [tokens, d_sae], which latents are not 0.
     """
 
-    squared_error: Tensor
-    hidden: Tensor
+    squared: Tensor
     active: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Tokens that one evaluation seed measures on, and what there is to explain in them, the same for every SAE.
+
+    Attributes:
+        tokens: int64 [n].
+        centred: sum over tokens of |x - mean x|^2.
+        second_moment: mean over tokens of |x|^2.
+        d_model: width of x.
+    """
+
+    tokens: Tensor
+    centred: float
+    second_moment: float
+    d_model: int
+
+
+def sample(hidden: Tensor, tokens: Tensor) -> Sample:
+    """A sample of tokens [n] from activations [tokens, d_model]."""
+    x = hidden[tokens].float()
+    mean = x.double().mean(0).float()
+    return Sample(
+        tokens=tokens,
+        centred=float((x - mean).square().sum(1).double().sum()),
+        second_moment=float(x.square().sum(1).double().mean()),
+        d_model=x.shape[1],
+    )
 
 
 def reconstruction(
     errors: TokenErrors,
-    tokens: Tensor,
+    drawn: Sample,
     found: Predictions,
     reconstruct: Callable[[Tensor], Tensor],
     continue_: Callable[[Tensor], Tensor],
 ) -> list[Record]:
-    """All components of one SAE at one evaluation seed: `variance` on the sampled tokens, `behaviour` on passages."""
-    return [*variance(errors, tokens), *behaviour(found, reconstruct, continue_)]
+    """All components of one SAE at one evaluation seed: `variance` on sampled tokens, `behaviour` on passages."""
+    return [*variance(errors, drawn), *behaviour(found, reconstruct, continue_)]
 
 
-def variance(errors: TokenErrors, tokens: Tensor) -> list[Record]:
+def variance(errors: TokenErrors, drawn: Sample) -> list[Record]:
     """Explained variance, L0 and dead latents on a sample of tokens.
 
     `explained_variance` is 1 - sum|x - x'|^2 / sum|x - mean x|^2, at most 1. `explained_variance_saebench` is the number
-    that SAEBench reports under that name (evals/core): it divides by E|x|^2 - mean_d (E x_d^2)^2, which is no variance
-    and changes with the scale of x.
-
-    Args:
-        tokens: int64 [n], the sample.
+    that SAEBench reports under that name (evals/core): it divides the mean error by E|x|^2 - (E|x|^2 / d_model)^2, which
+    is no variance and changes with the scale of x.
     """
-    x, error = errors.hidden[tokens].double(), errors.squared_error[tokens]
-    centred = (x - x.mean(0)).square().sum()
-    second = x.square().mean(0)
-    active = errors.active[tokens]
+    error, active = errors.squared[drawn.tokens], errors.active[drawn.tokens]
+    moment = drawn.second_moment
     values = {
-        "explained_variance": _share(error.sum(), centred),
-        "explained_variance_saebench": _share(error.mean(), second.sum() - second.square().mean()),
+        "explained_variance": _share(float(error.sum()), drawn.centred),
+        "explained_variance_saebench": _share(float(error.mean()), moment - (moment / drawn.d_model) ** 2),
         "l0": float(active.sum(1).double().mean()),
         "dead_latents": float((~active.any(0)).sum()),
     }
-    return [record("reconstruction", part, value, n_test=len(tokens)) for part, value in values.items()]
+    return [record("reconstruction", part, value, n_test=len(error)) for part, value in values.items()]
 
 
-def _share(lost: Tensor, total: Tensor) -> float:
+def _share(lost: float, total: float) -> float:
     """1 - lost / total; NaN where there is nothing to explain."""
-    return float(1 - lost / total) if float(total) != 0 else float("nan")
+    return 1 - lost / total if total else float("nan")
 
 
 @dataclass(frozen=True)

@@ -105,54 +105,60 @@ def _primary(marts: Marts, mart: str, substrate: str, column: str, kinds: tuple[
     return chosen.sort(column, "metric", "task_kind").to_dicts()
 
 
+def _name(row: Row) -> str:
+    return NAMES.get(row["metric"], row["metric"].replace("_", " "))
+
+
 def _setting(row: Row) -> str:
-    name = NAMES.get(row["metric"], row["metric"].replace("_", " "))
+    name = _name(row)
     return name if row["hp_value"] is None else f"{name} ({row['hp_name']} = {row['hp_value']})"
 
 
+VERDICTS = ("PASS", "INCONCLUSIVE", "FAIL")
+
+
 def _ranked(rows: list[Row], form: str) -> tuple[str, list[Number]]:
-    """`A {0} ({1} to {2}), B {3} (...)`, from the highest estimate to the lowest."""
-    parts: list[str] = []
+    """`PASS: A {0} ({1} to {2}), B {3} (...); FAIL: C {6} (...)`, the highest estimate first within a verdict."""
+    groups: list[str] = []
     numbers: list[Number] = []
-    for row in reversed(rows):
-        at = len(numbers)
-        numbers += [Number("scorecard", row, column, form) for column in ("estimate", "low", "high")]
-        whole = row["low"] is not None and row["high"] is not None
-        parts.append(f"{_setting(row)} {{{at}}}" + (f" ({{{at + 1}}} to {{{at + 2}}})" if whole else ""))
-    return ", ".join(parts), numbers
+    for verdict in VERDICTS:
+        parts: list[str] = []
+        for row in (row for row in reversed(rows) if row["verdict"] == verdict):
+            at = len(numbers)
+            numbers += [Number("scorecard", row, column, form) for column in ("estimate", "low", "high")]
+            whole = row["low"] is not None and row["high"] is not None
+            parts.append(f"{_name(row)} {{{at}}}" + (f" ({{{at + 1}}} to {{{at + 2}}})" if whole else ""))
+        if parts:
+            groups.append(f"{verdict}: {', '.join(parts)}")
+    return "; ".join(groups), numbers
 
 
 Sentences = Iterator[tuple[str, list[Number]]]
 
 
-def _ranking(marts: Marts, substrate: str, criterion: str, form: str, sentence: str) -> Sentences:
+def _ranking(marts: Marts, substrate: str, criterion: str, form: str, question: str) -> Sentences:
     rows = _verdicts(marts, substrate, criterion)
     if rows:
         parts, numbers = _ranked(rows, form)
-        passed = [_setting(row) for row in reversed(rows) if row["verdict"] == "PASS"]
-        failed = [_setting(row) for row in rows if row["verdict"] == "FAIL"]
-        verdict = f"pass: {', '.join(passed) or 'none'}; fail: {', '.join(failed) or 'none'}"
-        yield sentence.format(substrate=substrate, verdict=verdict) + f" {parts}.", numbers
+        yield f"On {substrate}, {question}. {parts}.", numbers
 
 
 def _repeatability(marts: Marts, substrate: str) -> Sentences:
-    opening = "On {substrate}, how much of a score at one seed is the SAE’s own ({verdict}):"
-    return _ranking(marts, substrate, "D1", "fixed2", opening)
+    return _ranking(marts, substrate, "D1", "fixed2", "the share of a score at one seed that is the SAE’s own")
 
 
 def _validity(marts: Marts, substrate: str) -> Sentences:
-    opening = "On {substrate}, correlation with the truth once architecture and L0 are taken out ({verdict}):"
-    return _ranking(marts, substrate, "D4", "+fixed2", opening)
+    question = "the correlation with the truth once architecture and L0 are taken out"
+    return _ranking(marts, substrate, "D4", "+fixed2", question)
 
 
 def _decisions(marts: Marts, substrate: str) -> Sentences:
-    opening = "On {substrate}, chance to order two training runs as the truth does, where .5 is a coin ({verdict}):"
-    return _ranking(marts, substrate, "D2", "fixed2", opening)
+    question = "the chance that one scoring orders two training runs as the truth does (.5 is a coin)"
+    return _ranking(marts, substrate, "D2", "fixed2", question)
 
 
 def _training(marts: Marts, substrate: str) -> Sentences:
-    opening = "On {substrate}, change of the score from early to late training ({verdict}):"
-    return _ranking(marts, substrate, "D3", "+fixed3", opening)
+    return _ranking(marts, substrate, "D3", "+fixed3", "the change of the score from early to late training")
 
 
 def _reliable_difference(marts: Marts, substrate: str) -> Sentences:

@@ -20,7 +20,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         inputs: model (GGUF), registry (data/registry.yaml).
         outputs: training (safetensors: `rows`, `calibration`, float32), text (safetensors, see lms/texts.py).
         params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
-            text_input, probe_datasets, class_dataset, rows_per_dataset, reconstruction_rows).
+            text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows).
     """
     from sae_assay.lms import model as models
 
@@ -30,13 +30,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
     model = models.load(file, layers=layer + 1)
 
-    known, per_class = text.names(folder), lm["rows_per_dataset"] // 2
-    wanted = [(text.resolve(name, known), "end") for name in lm["probe_datasets"]]
-    wanted.append((text.resolve(lm["class_dataset"], known), "beginning"))
-    drawn = [
-        texts.draw(folder, name, tokenizer, lm["context"], per_class, keep, (*purpose, "rows"))
-        for name, keep in wanted
-    ]
+    drawn = _draw(folder, tokenizer, lm, (*purpose, "rows"))
     excluded = {prompt for d in drawn for prompt in d.prompts}
     count = 4 * lm["training_tokens"] // lm["context"] + 10 * lm["reconstruction_rows"]
     prompts = text.pool(folder, count, excluded, (*purpose, "pool"), _PROMPT_CHARACTERS)
@@ -55,9 +49,27 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         "norm_limit": limit,
         "training_tokens_read": len(hidden),
         "training_tokens_beyond_limit": int((hidden.norm(dim=1) > limit).sum()),
-        "sets": {s.name: s.classes for s in sets},
     }
-    texts.Texts(sets[:-1], sets[-1], texts.read_passages(model, passages, layer, limit), about).save(outputs.text)
+    binary, kept = len(lm["probe_datasets"]), texts.read_passages(model, passages, layer, limit)
+    texts.Texts(sets[:binary], sets[binary:-1], sets[-1], kept, about).save(outputs.text)
+
+
+def _draw(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, ...]) -> list[texts.Drawn]:
+    """Binary sets, crossed ones, and the set of several classes."""
+    known, per_class = text.names(folder), lm["rows_per_dataset"] // 2
+    binary = [text.read(folder, text.resolve(name, known)) for name in lm["probe_datasets"]]
+    crossed = [text.crossed(folder, *(text.resolve(name, known) for name in pair)) for pair in lm["scr_crossings"]]
+    many = text.read(folder, text.resolve(lm["class_dataset"], known))
+
+    def draw(source: text.LabelledText, rows: int, keep: Any) -> texts.Drawn:
+        return texts.draw(source, tokenizer, lm["context"], rows, keep, purpose)
+
+    # A cell of a crossing is half a class.
+    return [
+        *(draw(source, per_class, "end") for source in binary),
+        *(draw(source, per_class // 2 + 25, "beginning") for source in crossed),
+        draw(many, per_class, "beginning"),
+    ]
 
 
 def _divide(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:

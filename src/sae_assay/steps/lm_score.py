@@ -13,7 +13,6 @@ from sae_assay.lms import model as models
 from sae_assay.lms import scoring
 from sae_assay.lms.evaluation import Evaluation
 from sae_assay.lms.texts import Texts
-from sae_assay.metrics import reconstruction
 from sae_assay.saes import encoder
 from sae_assay.steps.score import CARD, table
 from sae_assay.tables import scores
@@ -33,18 +32,15 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     texts, metrics = Texts.load(inputs.text), params["metrics"]
     evaluations = dict(zip(params["evaluation_seeds"], map(Evaluation.load, inputs.evaluations), strict=True))
     continue_ = _rest_of_model(inputs.model, params["hook"]) if "reconstruction" in metrics else None
-    predictions: dict[int, reconstruction.Predictions] = {}
+    seeds = {seed: scoring.prepare(texts, found, continue_) for seed, found in evaluations.items()}
     paths = iter(outputs.scores)
     for card, one in zip(inputs.cards, params["saes"], strict=True):
         sae = encoder.load(Path(card).parent)
         check(sae, one["id"], texts.many.hidden.shape[1])
         encoded = scoring.encode(sae, texts)
         for seed in one["evaluation_seeds"]:
-            if continue_ is not None and seed not in predictions:
-                p = texts.passages.take(evaluations[seed].passages)
-                predictions[seed] = reconstruction.predictions(p.hidden, p.counts, p.tokens, continue_)
-            found = scoring.score(sae, encoded, texts, evaluations[seed], predictions.get(seed), continue_, metrics)
             path = str(next(paths))
+            found = scoring.score(sae, encoded, texts, seeds[seed], metrics)
             scores.write(table(found, columns(sae, one, params), seed, path), path)
 
 

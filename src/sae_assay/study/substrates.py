@@ -80,6 +80,7 @@ class LmConfig(Strict):
     training_tokens: PositiveInt = 100_000
     max_norm_ratio: float = 3.0
     probe_datasets: Annotated[list[str], Field(min_length=1)]
+    scr_crossings: list[tuple[str, str]] = []  # pairs of binary sets that label the same text: target, spurious
     class_dataset: str = "97_news_class"  # the set of several classes that TPP works on
     sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None  # metrics.sae_probes's where None
     rows_per_dataset: PositiveInt = 400

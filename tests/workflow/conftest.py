@@ -1,0 +1,172 @@
+"""A recorded project whose default study is the tiny one, built once a session; every test works on a copy of a clone of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = (
+    "Snakefile",
+    "rules",
+    "profiles",
+    "studies",
+    "src",
+    "uv.lock",
+    "pyproject.toml",
+    ".gitignore",
+    ".dvcignore",
+    "tolerances.yaml",
+)
+
+
+class Project:
+    """A project folder, and the commands that a user runs in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SNAKEMAKE_", "PYTEST_"))}
+        self.variables = inherited | {
+            "PYTHONPATH": str(path / "src"),
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command; its output is in `stdout`."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        return done
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments).stdout
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments).stdout
+
+    def snakemake(self, *arguments: str, check: bool = True) -> str:
+        return self.run(sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *arguments, check=check).stdout
+
+    def assay(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "sae_assay.cli", *arguments, check=check)
+
+    def planned(self) -> dict[str, int]:
+        """Rules that a dry run plans, with the number of their jobs."""
+        text = self.snakemake("-n")
+        words = [line.split() for line in text.splitlines()]
+        rules = Counter(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in ("rule", "localrule"))
+        del rules["all"]
+        assert bool(rules) != ("Nothing to be done" in text)
+        return dict(rules)
+
+    def ran(self) -> dict[str, int]:
+        """Run the workflow; rules whose jobs computed something, cut-off ones aside."""
+        text = self.snakemake()
+        done = Counter(line.split("Rule: ")[1].rstrip(")") for line in text.splitlines() if "Rule: " in line)
+        kept = Counter(
+            line.split()[1].rstrip(":") for line in text.splitlines() if "nothing that it depends on" in line
+        )
+        del done["all"]
+        return {rule: count for rule, count in (done - kept).items() if count}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.path / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {file}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def flip(self, file: str) -> None:
+        """Flip a bit in the middle of a file, and keep its size and modification time."""
+        path = self.path / file
+        status, data = path.stat(), bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        with path.open("r+b") as opened:
+            opened.write(data)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def kill_during_run(self, until: str) -> None:
+        """Start the workflow and kill all its processes with -9 once a file that matches `until` exists."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2"]
+        process = subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(3000):
+            if any(self.path.glob(until)) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, "the workflow ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has run the tiny study and recorded it."""
+    project = Project(tmp_path_factory.mktemp("recorded") / "project")
+    project.path.mkdir()
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, project.path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, project.path / name)
+    for folder in (".", "data/activations"):
+        (project.path / folder / ".dvc").mkdir(parents=True)
+        for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
+            shutil.copy(ROOT / folder / name, project.path / folder / name)
+    shutil.copy(ROOT / "data/registry.yaml", project.path / "data/registry.yaml")
+    shutil.copy(ROOT / "studies/tiny.yaml", project.path / "config.yaml")
+    project.git("init", "-q")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "code")
+    project.snakemake()
+    project.assay("record", "--push")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "results")
+    return project
+
+
+@pytest.fixture(scope="session")
+def pulled(recorded: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of it after `dvc pull`, made while the original was out of reach."""
+    clone = Project(tmp_path_factory.mktemp("pulled") / "clone")
+    recorded.run("git", "clone", "-q", str(recorded.path), str(clone.path))
+    away = recorded.path.with_name("away")
+    recorded.path.rename(away)
+    try:
+        clone.git("remote", "remove", "origin")
+        clone.dvc("pull", "-q")
+        assert clone.planned() == {}
+    finally:
+        away.rename(recorded.path)
+    return clone
+
+
+@pytest.fixture
+def clone(pulled: Project, tmp_path: Path) -> Project:
+    """A copy of the clone, free to be changed (its path, inodes and change times are new)."""
+    copy = Project(tmp_path / "clone")
+    shutil.copytree(pulled.path, copy.path, symlinks=True)
+    return copy
