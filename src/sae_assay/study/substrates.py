@@ -82,7 +82,8 @@ class LmConfig(Strict):
     probe_datasets: Annotated[list[str], Field(min_length=1)]
     scr_crossings: list[tuple[str, str]] = []  # pairs of binary sets that label the same text: target, spurious
     class_dataset: str = "97_news_class"  # the set of several classes that TPP works on
-    sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None  # metrics.sae_probes's where None
+    # metrics.sae_probes's k_probe where None
+    sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     rows_per_dataset: PositiveInt = 400
     reconstruction_rows: PositiveInt = 64
 
