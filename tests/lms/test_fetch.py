@@ -82,5 +82,5 @@ def test_a_wheel_of_another_digest_is_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_no_network_says_what_to_do(tmp_path: Path) -> None:
     failing = [[sys.executable, "-c", "import sys; sys.exit('could not resolve host')"], ["/no/such/client"]]
-    with pytest.raises(AssayError, match=r"could not be fetched.*PIP_FIND_LINKS.*dvc pull"):
+    with pytest.raises(AssayError, match=r"could not be fetched .could not resolve host.*PIP_FIND_LINKS.*dvc pull"):
         fetch._run_client(source(wheel_of(tmp_path, {})), tmp_path, failing)

@@ -53,6 +53,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> sae_probes.Package:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning", "ignore:Inconsistent values:UserWarning")
 def test_scores_are_the_packages_own_on_the_given_rows(package: sae_probes.Package) -> None:
     records = package.score(SAE, [1, 3, 9], seed=7)
     from sae_probes.utils_data import get_train_test_indices

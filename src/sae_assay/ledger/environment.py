@@ -23,8 +23,9 @@ PROJECT = "sae-assay"
 TOOLS = ("dvc", "platformdirs", "psutil", "rich", "snakemake", "typer")
 LOCK = Path("uv.lock")
 PROFILES: dict[str, dict[str, str]] = {
-    # One path through ATen, oneDNN and MKL on every x86 CPU with AVX2.
-    "portable": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"},
+    # One path through ATen, oneDNN and MKL on x86 CPUs with AVX2. MKL promises equal bits among Intel CPUs only; its
+    # COMPATIBLE mode promises them on all, at a third of the speed (docs/decisions.md).
+    "portable": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"},
     "native": {},
 }
 PROFILE_VARIABLES = tuple(PROFILES["portable"])

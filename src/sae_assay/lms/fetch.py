@@ -88,11 +88,12 @@ def _run_client(source: registry.Source, folder: Path, clients: Sequence[list[st
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            said = str(error)
+            said = said or str(error)
             continue
         if done.returncode == 0:
             return
-        said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
+        lines = done.stderr.strip().splitlines()
+        said = said or (lines[-1] if lines else f"exit status {done.returncode}")  # the best client's word counts
     raise AssayError(
         f"{source.package} {source.version}",
         f"could not be fetched ({said})",

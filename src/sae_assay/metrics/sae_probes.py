@@ -144,6 +144,9 @@ def _import(data: Path) -> Any:
     )
     sys.modules["sae_probes.constants"] = constants
     with _quiet():
+        # transformer_lens and torch announce what they will drop; the lock decides when that concerns us.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         from sae_probes import run_sae_evals
 
     return sys.modules[run_sae_evals.__module__]
