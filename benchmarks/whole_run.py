@@ -1,6 +1,7 @@
 """Time and memory of a whole run, stage by stage, in a fresh clone with nothing to restore from.
 
     uv run python benchmarks/whole_run.py [--study tiny] [--cores 2] [--json FILE]
+    uv run python benchmarks/whole_run.py --recorded     the table alone, from the ledger here
 
 Wall and CPU seconds per rule come from the ledger's run records; the peak of the whole process tree is sampled.
 """
@@ -17,12 +18,14 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from sae_assay.ledger import records
+from sae_assay.ledger.records import Ledger
 
 
 class PeakMemory(threading.Thread):
@@ -62,16 +65,17 @@ def run(study: str, cores: int) -> dict[str, Any]:
         memory.join()
         if code != 0:
             raise SystemExit(f"the run failed with exit code {code}")
-        return {
-            "study": study,
-            "cores": cores,
-            "seconds": round(seconds, 1),
-            "peak_bytes": memory.peak,
-            "rules": by_rule(records.runs(clone, study)),
-        }
+        with chdir(clone):
+            rules = by_rule(records(study))
+        return {"study": study, "cores": cores, "seconds": round(seconds, 1), "peak_bytes": memory.peak, "rules": rules}
 
 
-def by_rule(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def records(study: str) -> list[dict[str, Any]]:
+    """The newest run record of every job that the ledger here knows."""
+    return [candidates[0].raw for candidates in Ledger(study).runs.values()]
+
+
+def by_rule(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Jobs, summed seconds and largest peak memory per rule, longest first."""
     rules: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in runs:
@@ -80,8 +84,8 @@ def by_rule(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "rule": rule,
             "jobs": len(jobs),
-            "seconds": round(sum(job["seconds"] for job in jobs), 1),
-            "peak_bytes": max(job["peak_bytes"] for job in jobs),
+            "seconds": round(sum(job["duration_ms"] for job in jobs) / 1000, 1),
+            "peak_bytes": max(job["peak_memory_bytes"] for job in jobs),
         }
         for rule, jobs in rules.items()
     ]
@@ -93,14 +97,22 @@ def main() -> None:
     parser.add_argument("--study", default="default")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--recorded", action="store_true")
     arguments = parser.parse_args()
+    if arguments.recorded:
+        show(by_rule(records(arguments.study)))
+        return
     result = run(arguments.study, arguments.cores)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(
         f"{result['study']}: {result['seconds']} s on {result['cores']} cores, peak {result['peak_bytes'] / 2**30:.2f} GiB"
     )
-    for row in result["rules"]:
+    show(result["rules"])
+
+
+def show(rules: list[dict[str, Any]]) -> None:
+    for row in rules:
         print(f"{row['rule']:28} {row['jobs']:5d} jobs {row['seconds']:9.1f} s {row['peak_bytes'] / 2**20:7.0f} MiB")
 
 
