@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from sae_assay.errors import AssayError
-from sae_assay.ledger import compare
+from sae_assay.ledger import compare, records
 from sae_assay.tables import scores
 
 TOLERANCES = {"same_sae": {"default": 1e-3}, "retrained": {"default": 0.05, "tpp.score": 0.2}}
@@ -35,6 +36,15 @@ def rows(values: list[float | None], sae: str = "a", metric: str = "tpp") -> pl.
     return scores.conform(frame.with_columns(absent), "test")
 
 
+def ledger_line(recorded: Path, path: Path, content: bytes) -> None:
+    """Record an artifact's digest as git's ledger does."""
+    file = recorded / records.LEDGER / "s" / "artifacts.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(content).hexdigest()
+    with file.open("a") as opened:
+        opened.write(records.line(records.with_id({"type": "artifact", "path": path.as_posix(), "sha256": digest})))
+
+
 @pytest.fixture
 def sides(tmp_path: Path) -> tuple[Path, Path]:
     recorded, current = tmp_path / "recorded", tmp_path / "current"
@@ -44,6 +54,7 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
             folder = side / (f"data/trajectories/s/b/{run}/{step}" if dot else f"data/saes/s/b/{sae}")
             folder.mkdir(parents=True)
             (folder / "sae_weights.safetensors").write_bytes(weights)
+            ledger_line(recorded, folder.relative_to(side) / "sae_weights.safetensors", weights)
             score = side / f"results/scores/s/b/{sae}/1.parquet"
             score.parent.mkdir(parents=True)
             scores.write(rows([0.5, 0.7, None], sae), score)

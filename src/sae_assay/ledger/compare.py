@@ -8,6 +8,7 @@ over training seeds. Both are declared per metric in tolerances.yaml before use.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import polars as pl
 import yaml
 
 from sae_assay.errors import AssayError
+from sae_assay.ledger.files import hash_file
+from sae_assay.ledger.records import LEDGER, read_lines
 from sae_assay.tables import scores
 
 TOLERANCES = Path("tolerances.yaml")
@@ -58,7 +61,7 @@ class Comparison:
 
 @contextmanager
 def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
-    """A temporary clone of HEAD with the study's recorded scores and SAEs pulled.
+    """A temporary clone of HEAD with the study's recorded scores pulled.
 
     Raises:
         AssayError: nothing has been recorded, or the remote cannot give it.
@@ -68,10 +71,8 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sae-assay-") as folder:
         clone = Path(folder) / "recorded"
         subprocess.run(["git", "clone", "--quiet", str(root.resolve()), str(clone)], check=True)
-        targets = [f"results/scores/{study}", f"data/saes/{study}", f"data/trajectories/{study}"]
-        present = [target for target in targets if target in (clone / "dvc.lock").read_text(encoding="utf-8")]
         pull = subprocess.run(
-            [sys.executable, "-m", "dvc", "pull", "--quiet", *present],
+            [sys.executable, "-m", "dvc", "pull", "--quiet", f"results/scores/{study}"],
             cwd=clone,
             env={**os.environ, "DVC_NO_ANALYTICS": "1"},
             capture_output=True,
@@ -146,12 +147,24 @@ def _compare_file(
 
 
 def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
-    """Whether the SAE behind a score file results/scores/STUDY/SUBSTRATE/SAE/... has equal weights on both sides."""
+    """Whether the SAE behind a score file results/scores/STUDY/SUBSTRATE/SAE/... has the weights that were recorded."""
     _, _, study, substrate, sae = relative.parts[:5]
     run, dot, step = sae.partition(".step_")
-    tail = Path("data/trajectories", study, substrate, run, step) if dot else Path("data/saes", study, substrate, sae)
-    files = [side / tail / "sae_weights.safetensors" for side in (recorded, current)]
-    return all(file.exists() for file in files) and files[0].read_bytes() == files[1].read_bytes()
+    folder = Path("data/trajectories", study, substrate, run, step) if dot else Path("data/saes", study, substrate, sae)
+    path = folder / "sae_weights.safetensors"
+    mine = current / path
+    return mine.exists() and hash_file(mine).sha256 in _recorded_digests(recorded, study).get(path.as_posix(), ())
+
+
+@functools.cache
+def _recorded_digests(recorded: Path, study: str) -> dict[str, set[str]]:
+    """Path -> SHA-256 of what was recorded there, from the ledger in git."""
+    found: dict[str, set[str]] = {}
+    for file in sorted((recorded / LEDGER / study).glob("*.jsonl")):
+        for record in read_lines(file):
+            if record["type"] == "artifact":
+                found.setdefault(record["path"], set()).add(record["sha256"])
+    return found
 
 
 def _found(result: Comparison, path: Path, problem: str, remedy: str) -> None:
