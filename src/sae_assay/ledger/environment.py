@@ -19,8 +19,19 @@ from sae_assay.ledger.files import STATE, hash_file, write_atomically
 
 Group = Literal["light", "compute"]
 PROJECT = "sae-assay"
-# Direct dependencies that run, move or show things and change no number.
-TOOLS = ("dvc", "platformdirs", "psutil", "rich", "snakemake", "typer")
+# Direct dependencies that run, move, sign or show things and change no number.
+TOOLS = (
+    "dvc",
+    "in-toto-attestation",
+    "platformdirs",
+    "psutil",
+    "rich",
+    "rocrate",
+    "securesystemslib",
+    "snakemake",
+    "sqlglot",
+    "typer",
+)
 LOCK = Path("uv.lock")
 PROFILES: dict[str, dict[str, str]] = {
     # One path through ATen, oneDNN and MKL on x86 CPUs with AVX2. MKL promises equal bits among Intel CPUs only; its
