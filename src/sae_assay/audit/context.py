@@ -1,0 +1,95 @@
+"""What every check is given, and where it says what it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sae_assay.audit import reading
+from sae_assay.audit.evidence import Evidence
+from sae_assay.audit.findings import Verdict
+from sae_assay.audit.tree import Tree
+from sae_assay.plan import Plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the auditor asked for.
+
+    Attributes:
+        depth: 1 statistics, 2 bytes, 3 scores.
+        sample: share of the runs that depth 3 recomputes.
+        seed: of that choice.
+        remote: also hash the objects of the bundled remote.
+        cores: for depth 3.
+    """
+
+    depth: int = 1
+    sample: float = 0.05
+    seed: int = 0
+    remote: bool = False
+    cores: int = 1
+
+
+@dataclass
+class Context:
+    """One audit.
+
+    Attributes:
+        config: the study's file, relative to the tree's root.
+        plan: the study as the tree declares it now, read by the verifier's own code; None where it cannot be read.
+        verdicts: check -> item -> verdict.
+        not_checked: check -> item -> why not.
+        notes: plain sentences for the reader, such as the detection probability.
+    """
+
+    tree: Tree
+    evidence: Evidence
+    config: str
+    plan: Plan | None
+    options: Options = field(default_factory=Options)
+    progress: Callable[[str], None] = lambda text: None
+    verdicts: dict[str, dict[str, Verdict]] = field(default_factory=dict)
+    not_checked: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _shared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.tree.root
+
+    @property
+    def study(self) -> str:
+        return self.evidence.study
+
+    def judged(self, check: str, item: str, verdict: Verdict) -> None:
+        """Say what came out for an item; DIFFERS stays."""
+        known = self.verdicts.setdefault(check, {})
+        if known.get(item) != "DIFFERS":
+            known[item] = verdict
+
+    def fine(self, check: str, item: str, is_fine: bool) -> None:
+        """An item that is either bitwise as recorded, or not."""
+        self.judged(check, item, "BITWISE" if is_fine else "DIFFERS")
+
+    def skipped(self, check: str, item: str, reason: str) -> None:
+        """Say that an item was not checked, and why."""
+        self.judged(check, item, "NOT_CHECKED")
+        self.not_checked.setdefault(check, {})[item] = reason
+
+    def table(self, path: str) -> pl.DataFrame:
+        """A parquet table of the tree, read once within limits."""
+        if path not in self._tables:
+            self._tables[path] = reading.read_table(self.root, path)
+        return self._tables[path]
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """A value that several checks share, made by the first."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
