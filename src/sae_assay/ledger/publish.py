@@ -13,25 +13,14 @@ import yaml
 
 from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import digest
-from sae_assay.ledger.files import Hasher
-from sae_assay.ledger.records import SCHEMA, Ledger, Run, with_id, write_ledger
+from sae_assay.ledger.declared import plan_record
+from sae_assay.ledger.records import Ledger, Run, attempt_of, write_ledger
 from sae_assay.ledger.restore import read_current
+from sae_assay.ledger.stages import STAGES
 from sae_assay.ledger.survey import unknown_files
 from sae_assay.plan import Plan
 
 ACTIVATIONS = Path("data/activations")
-# Families in the bundled remote: folder, and the study's sections that decide them (for `dvc status`; Snakemake asks the
-# rules). Trajectories are left out: the remote may weigh 15 MB, and unfinished snapshots are over a third of what there
-# is. The ledger knows their digests, and a job that must read one makes it again.
-STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "worlds": ("data/worlds", ("device", "numeric_profile", "substrates")),
-    "saes": ("data/saes", ("device", "numeric_profile", "substrates")),
-    "scores": ("results/scores", ("device", "numeric_profile", "substrates", "seeds", "metrics")),
-    "table": ("results/table", ("substrates", "seeds", "metrics")),
-    "statistics": ("results/statistics", ("seeds", "metrics", "scorecard")),
-    "charts": ("results/charts", ("scorecard",)),
-    "report": ("results/report", ("description", "scorecard")),
-}
 READS: dict[str, tuple[str, ...]] = {
     "worlds": (),
     "saes": (),
@@ -93,7 +82,7 @@ def record(plan: Plan, config: str, prune: bool = False, push: bool = False) -> 
     ledger = Ledger(study)
     runs = _runs_to_keep(ledger)
     removed = _unrecorded(plan, runs, prune)
-    attempts = [record for record in ledger.records.values() if record["type"] == "attempt"]
+    attempts = [record for record in ledger.records.values() if record["type"] == "attempt"] + _replaced(ledger, runs)
     write_ledger(study, [*ledger.referenced(runs), *attempts, plan_record(plan)])
     for file in ledger.overlay_files:
         file.unlink(missing_ok=True)
@@ -111,40 +100,18 @@ def is_default(plan: Plan) -> bool:
     return config.exists() and yaml.safe_load(config.read_text(encoding="utf-8")).get("study") == plan.name
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """The study's choices: digest of the whole, grid sizes, thresholds, tolerances, primary hyper-parameters."""
-    design = plan.design()
-    tolerances = Hasher(store=None).sha256("tolerances.yaml")
-    grid = {
-        substrate: {
-            "trained": len(plan.trained(substrate)),
-            "controls": len(plan.controls(substrate)),
-            "snapshots": len(plan.snapshots(substrate)),
-            "metrics": sorted(plan.metrics(substrate)),
-        }
-        for substrate in plan.study.substrates
-    }
-    return with_id(
-        {
-            "type": "plan",
-            "schema": SCHEMA,
-            "study": plan.name,
-            "study_digest": digest(design),
-            "seeds": design["seeds"],
-            "grid": grid,
-            "score_files": len(plan.score_files()),
-            "primary": design["scorecard"]["primary"],
-            "thresholds": design["scorecard"]["thresholds"],
-            "confidence": design["scorecard"]["confidence"],
-            "tolerances": tolerances,
-        }
-    )
-
-
 def _runs_to_keep(ledger: Ledger) -> list[Run]:
     """The runs that the last sync found current; a job that the study no longer asks for is dropped."""
     current = read_current(ledger.study)
     return [run for runs in ledger.runs.values() for run in runs if run.id in current]
+
+
+def _replaced(ledger: Ledger, kept: list[Run]) -> list[dict[str, Any]]:
+    """Recorded runs of the very same jobs that gave other outputs: they stay known, as superseded attempts."""
+    outputs = {run.raw["run_id"]: digest(run.raw["outputs"]) for run in kept}
+    every = [run.raw for runs in ledger.runs.values() for run in runs]
+    other = [raw for raw in every if outputs.get(raw["run_id"], digest(raw["outputs"])) != digest(raw["outputs"])]
+    return [attempt_of(raw, "superseded") for raw in other]
 
 
 def _unrecorded(plan: Plan, runs: Iterable[Run], prune: bool) -> list[str]:
