@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from sae_assay.audit import reading
 from sae_assay.audit.evidence import Evidence
 from sae_assay.audit.findings import Verdict
+from sae_assay.audit.replay import Replay
 from sae_assay.audit.tree import Tree
 from sae_assay.plan import Plan
 
@@ -41,7 +41,7 @@ class Context:
 
     Attributes:
         config: the study's file, relative to the tree's root.
-        plan: the study as the tree declares it now, read by the verifier's own code; None where it cannot be read.
+        plan: the study as the tree declares it now, read by the verifier's own code.
         verdicts: check -> item -> verdict.
         not_checked: check -> item -> why not.
         notes: plain sentences for the reader, such as the detection probability.
@@ -50,14 +50,14 @@ class Context:
     tree: Tree
     evidence: Evidence
     config: str
-    plan: Plan | None
+    plan: Plan
     options: Options = field(default_factory=Options)
     progress: Callable[[str], None] = lambda text: None
     verdicts: dict[str, dict[str, Verdict]] = field(default_factory=dict)
     not_checked: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict)
-    _shared: dict[str, Any] = field(default_factory=dict)
+    _replay: Replay | None = None
 
     @property
     def root(self) -> Path:
@@ -88,8 +88,17 @@ class Context:
             self._tables[path] = reading.read_table(self.root, path)
         return self._tables[path]
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """A value that several checks share, made by the first."""
-        if name not in self._shared:
-            self._shared[name] = make()
-        return self._shared[name]
+    @property
+    def replay(self) -> Replay:
+        """Statistics, charts and page, computed again; started at the first call, ended by `close`."""
+        if self._replay is None:
+            tables = {name: str(self.root / path) for name, path in self.plan.tables().items()}
+            choices, design = self.plan.choices(), self.plan.design()
+            job = {"tables": tables, "choices": choices, "study": self.study, "design": design}
+            self._replay = Replay({**job, "png": self.options.depth >= 2})
+        return self._replay
+
+    def close(self) -> None:
+        """End what runs beside the checks."""
+        if self._replay is not None:
+            self._replay.__exit__()

@@ -45,7 +45,7 @@ def _recorded(context: Context) -> dict[str, Artifact]:
 
 
 def _on_disk(context: Context, recorded: dict[str, Artifact]) -> list[Finding]:
-    targets = set(context.plan.targets()) if context.plan else set()
+    targets = set(context.plan.targets())
     found: list[Finding] = []
     wrong: dict[str, str] = {}
     for number, (path, wanted) in enumerate(sorted(recorded.items())):
@@ -91,8 +91,6 @@ def _wrong(wrong: dict[str, str], recorded: dict[str, Artifact]) -> list[Finding
 
 def _extra(context: Context, recorded: set[str]) -> list[Finding]:
     """Files in the study's folders that no record names."""
-    if context.plan is None:
-        return []
     folders = [f for f in context.plan.folders if context.options.depth >= 2 or f.as_posix().startswith(RESULTS)]
     found = []
     for path in _files(context.root, folders):
@@ -133,7 +131,7 @@ def _store(context: Context, store: str, recorded: dict[str, Artifact]) -> list[
         if not file.is_file():
             missing += 1
             continue
-        now = context.once(f"object {name}", lambda file=file: digest_file(file))
+        now = digest_file(file)
         context.fine(NAME, name, now == wanted)
         if now != wanted:
             seen = f"{now.sha256} (it stores {path})"

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from sae_assay.audit import reading
-from sae_assay.audit.checks import charts, statistics
 from sae_assay.audit.context import Context
 from sae_assay.audit.findings import Finding
 from sae_assay.audit.page_text import Page, read_page
@@ -23,9 +22,6 @@ FIELDS = ("id", "mart", "key", "column", "raw", "format", "shown")
 
 def check(context: Context) -> list[Finding]:
     """cells.json, the list that the page embeds, the numbers in its text, and the page as a whole."""
-    if context.plan is None:
-        context.skipped(NAME, "report", "the study cannot be read")
-        return []
     try:
         return _check(context)
     except AssayError as error:
@@ -35,7 +31,6 @@ def check(context: Context) -> list[Finding]:
 
 
 def _check(context: Context) -> list[Finding]:
-    assert context.plan is not None
     html_path, json_path = (context.plan.results("report", name) for name in ("report.html", "cells.json"))
     context.progress("cells: every number of the page")
     listed = reading.read_json(context.root, json_path)
@@ -66,7 +61,6 @@ def _list(value: Any, where: str) -> list[dict[str, Any]]:
 def _cells(context: Context, listed: Any, path: str) -> list[Finding]:
     from sae_assay.report.page import make_cells
 
-    assert context.plan is not None
     tables = make_cells(_recorded_marts(context), context.plan.design())
     found = []
     for cell in _list(listed, path):
@@ -82,7 +76,6 @@ def _recorded_marts(context: Context) -> dict[str, pl.DataFrame]:
     """The marts as the tree holds them; `statistics` says whether they are right."""
     from sae_assay.audit.expected import mart_files
 
-    assert context.plan is not None
     return {name: context.table(path) for name, path in mart_files(context.plan).items()}
 
 
@@ -150,7 +143,7 @@ def _rendered(
 ) -> list[Finding]:
     """Render the page again from the recomputed marts and redrawn charts; compare texts, and bytes where it can be."""
     try:
-        own_html, own_list = _render(context)
+        own_html, own_list = context.replay.page()
     except AssayError as error:
         context.skipped(NAME, html_path, f"it cannot be rendered again: {error.where}: {error.problem}"[:200])
         return _untraced(context, page, None, html_path)
@@ -166,22 +159,6 @@ def _rendered(
             where = _first_difference(own_html, html) if path == html_path else ("the rendered list", "another list")
             found.append(Finding("OUTPUT_HASH_MISMATCH", path, *where, RERUN))
     return found
-
-
-def _render(context: Context) -> tuple[str, dict[str, Any]]:
-    import vl_convert
-
-    from sae_assay.report import page, render
-    from sae_assay.report.names import CHART_NAMES
-
-    assert context.plan is not None
-    drawn = {}
-    for name in CHART_NAMES:
-        spec = charts.redrawn(context, name)
-        svg = context.once(f"svg {name}", lambda spec=spec: render.slim(vl_convert.vegalite_to_svg(spec)))
-        drawn[name] = page.Chart(spec=render.text(spec), svg=svg)
-    marts = statistics.recomputed(context)
-    return page.render(context.study, marts, drawn, context.plan.design())
 
 
 def _same_renderer(context: Context) -> bool:

@@ -22,8 +22,7 @@ def check(context: Context) -> list[Finding]:
     ring = _cycle(evidence)
     if ring:
         found.append(Finding("GRAPH_INVALID", ring[0], "no cycle", " <- ".join(ring[:6]), RESTORE))
-    if context.plan is not None:
-        found += _orphans(evidence, context.plan)
+    found += _orphans(evidence, context.plan)
     bad = {finding.item for finding in found if not finding.note}
     for path in {*evidence.artifacts, *evidence.outputs}:
         context.fine(NAME, path, path not in bad)
@@ -75,10 +74,8 @@ def _unequal(wrong: dict[str, tuple[str, str]], evidence: Evidence) -> list[Find
     return found
 
 
-def _local_folders(plan: Plan | None) -> tuple[str, ...]:
+def _local_folders(plan: Plan) -> tuple[str, ...]:
     """Folders of SAEs that the study brings along."""
-    if plan is None:
-        return ()
     return tuple(f"{str(item.path).rstrip('/')}/" for name in plan.study.substrates for item in plan.local(name))
 
 

@@ -21,11 +21,7 @@ REPORT_ALL = "restore the record; a run that was made must stay in the ledger, w
 
 def check(context: Context) -> list[Finding]:
     """Plan record, jobs, files and history."""
-    found = _history(context) + _attempts(context)
-    if context.plan is None:
-        context.skipped(NAME, context.config, "the study cannot be read")
-        return found
-    return found + _plan_record(context) + _jobs(context)
+    return _plan_record(context) + _jobs(context) + _history(context) + _attempts(context)
 
 
 # The plan record -----------------------------------------------------------------------------------------------------------
@@ -53,7 +49,6 @@ def _plan_record(context: Context) -> list[Finding]:
 def _declared(context: Context) -> dict[str, Any]:
     """What the plan record would say of the study as it is declared now."""
     plan = context.plan
-    assert plan is not None
     design = plan.design()
     card = design["scorecard"]
     return {
@@ -70,7 +65,6 @@ def _declared(context: Context) -> dict[str, Any]:
 
 # Jobs ----------------------------------------------------------------------------------------------------------------------
 def _jobs(context: Context) -> list[Finding]:
-    assert context.plan is not None
     wanted = expected.jobs(context.plan)
     recorded = {run.key: run for run in context.evidence.runs}
     found = []

@@ -12,7 +12,6 @@ from sae_assay.audit.context import Context
 from sae_assay.audit.evidence import RunRecord
 from sae_assay.audit.findings import Finding
 from sae_assay.errors import AssayError
-from sae_assay.plan import Plan
 from sae_assay.tables import collect, scores
 
 NAME = "table"
@@ -29,39 +28,54 @@ SERIES = ("substrate", "metric", "component", "hp_name", "hp_value", "mode", "di
 
 def check(context: Context) -> list[Finding]:
     """Files and their jobs, the collected tables, repeated seeds, dropped tasks."""
-    plan = context.plan
-    if plan is None:
-        context.skipped(NAME, "score table", "the study cannot be read")
-        return []
-    files, found = _score_files(context, plan)
-    if not files:
+    rows, found = _score_rows(context)
+    if rows is None:
         context.skipped(NAME, "score table", "no score file is here (`dvc pull`)")
         return found
-    found += [finding for path, rows in files.items() for finding in _rows(context, path, rows)]
-    found += _repeated_seeds(context, files)
-    first = [rows for path, rows in files.items() if not PurePosixPath(path).name.startswith(collect.REPEAT_PREFIX)]
-    found += _dropped_tasks(context, pl.concat(first)) if first else []
-    return found + _tables(context, plan, files)
+    found += _rows(context, rows) + _repeated_seeds(context, rows)
+    first = rows.filter(~pl.col("source").is_in(_repeats(context)))
+    found += _dropped_tasks(context, first)
+    return found + _tables(context, first, rows.filter(pl.col("source").is_in(_repeats(context))))
 
 
-def _score_files(context: Context, plan: Plan) -> tuple[dict[str, pl.DataFrame], list[Finding]]:
-    files, found = {}, []
-    for path in plan.score_files():
+def _repeats(context: Context) -> list[str]:
+    """Files that hold second scorings."""
+    return [p for p in context.plan.score_files() if PurePosixPath(p).name.startswith(collect.REPEAT_PREFIX)]
+
+
+def _score_rows(context: Context) -> tuple[pl.DataFrame | None, list[Finding]]:
+    """Rows of every score file that keeps the columns, with their `source`."""
+    parts, found = [], []
+    for path in sorted(context.plan.score_files()):
         try:
-            files[path] = scores.check(context.table(path), path)
-        except reading.Unsafe as error:
-            found.append(Finding("UNSAFE_INPUT", path, "a score file", error.problem, RERUN))
+            rows = reading.read_table(context.root, path)
+            scores.check_columns(rows, scores.SCHEMA, path)
+            parts.append(rows.with_columns(source=pl.lit(path)))
         except AssayError as error:
-            missing = not (context.root / path).exists()
-            code = "COVERAGE_GAP" if missing else "ROW_RUN_MISMATCH"
+            code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "ROW_RUN_MISMATCH"
+            code = code if (context.root / path).exists() else "COVERAGE_GAP"
             found.append(Finding(code, path, "a score file", error.problem[:300], RERUN))
             context.judged(NAME, path, "DIFFERS")
-    return files, found
+    return (pl.concat(parts) if parts else None), found
 
 
 # Rows and jobs -------------------------------------------------------------------------------------------------------------
-def _rows(context: Context, path: str, rows: pl.DataFrame) -> list[Finding]:
+NAMED = ("study", "substrate", "sae_id", "eval_seed", "metric", "panel")
+
+
+def _rows(context: Context, rows: pl.DataFrame) -> list[Finding]:
     """A file's rows name the study, substrate, SAE and seed of its path, and what its job was told to score."""
+    found = []
+    seen = rows.group_by("source").agg(pl.col(name).unique().sort() for name in NAMED).sort("source")
+    for file in seen.iter_rows(named=True):
+        problems = _file(context, file)
+        context.fine(NAME, file["source"], not problems)
+        found += problems
+    return found
+
+
+def _file(context: Context, file: dict[str, Any]) -> list[Finding]:
+    path = file["source"]
     run = next(iter(context.evidence.producers.get(path, [])), None)
     _, _, study, substrate, sae, name = PurePosixPath(path).parts
     seed = int(PurePosixPath(name).stem.rpartition("_")[2])
@@ -69,15 +83,12 @@ def _rows(context: Context, path: str, rows: pl.DataFrame) -> list[Finding]:
     wanted |= _of_run(run, sae)
     found = []
     for column, allowed in wanted.items():
-        seen = rows[column].unique().sort().to_list()
-        foreign = [value for value in seen if value not in allowed]
-        if foreign or (column == "metric" and set(seen) != set(allowed)):
-            expected = ", ".join(map(str, allowed))
-            found.append(Finding("ROW_RUN_MISMATCH", f"{path}: {column}", expected, ", ".join(map(str, seen)), RERUN))
+        if sorted(map(str, file[column])) != sorted(map(str, allowed)):
+            expected, seen = (", ".join(map(str, values))[:200] for values in (allowed, file[column]))
+            found.append(Finding("ROW_RUN_MISMATCH", f"{path}: {column}", expected, seen, RERUN))
     if run is not None and seed not in _seeds_of(run, sae):
         expected = f"one of {_seeds_of(run, sae)} ({run.label})"
         found.append(Finding("ROW_RUN_MISMATCH", f"{path}: eval_seed", expected, str(seed), RERUN))
-    context.fine(NAME, path, not found)
     return found
 
 
@@ -103,21 +114,22 @@ def _seeds_of(run: RunRecord, sae: str) -> list[Any]:
 
 
 # What a motivated author would do ------------------------------------------------------------------------------------------
-def _repeated_seeds(context: Context, files: dict[str, pl.DataFrame]) -> list[Finding]:
+def _repeated_seeds(context: Context, rows: pl.DataFrame) -> list[Finding]:
     """Two seeds of one SAE with all the same scores: one file passed off as two."""
-    seen: dict[tuple[str, int, Any], str] = {}
+    keys = [name for name in scores.KEY if name not in ("eval_seed", "study", "substrate", "sae_id")]
+    plain = frames.bits(rows.select("source", *keys, "value", "status"))
+    hashed = plain.select("source", "value", row=pl.struct(*keys, "value", "status").hash(seed=0))
+    files = hashed.group_by("source").agg(pl.col("row").sum(), pl.len(), values=pl.col("value").n_unique())
+    seen: dict[tuple[str, int, int], str] = {}
     found = []
-    for path, rows in files.items():
+    for path, row, count, values in files.sort("source").iter_rows():
         folder, _, name = path.rpartition("/")
         kind = name.rpartition("_")[0]
-        if kind.startswith(collect.REPEAT_PREFIX.rstrip("_")) or rows["value"].n_unique() < 3:
+        if values < 3 or kind.startswith(collect.REPEAT_PREFIX.rstrip("_")):
             continue
-        keys = [name for name in scores.KEY if name != "eval_seed"]
-        plain = frames.bits(rows.sort(keys, nulls_last=False).select(*keys, "value", "status"))
-        name_of = (f"{folder}/{kind}", plain.height, plain.hash_rows(seed=0).sum())
-        other = seen.setdefault(name_of, path)
+        other = seen.setdefault((f"{folder}/{kind}", row, count), path)
         if other != path:
-            expected = f"scores of its own seed, other than {other}"
+            expected = f"scores of its own seed, other than those of {other}"
             found.append(Finding("ROW_RUN_MISMATCH", path, expected, "the same scores under another seed", RERUN))
             context.fine(NAME, path, False)
     return found
@@ -139,38 +151,31 @@ def _dropped_tasks(context: Context, rows: pl.DataFrame) -> list[Finding]:
 
 
 # The collected tables ------------------------------------------------------------------------------------------------------
-def _tables(context: Context, plan: Plan, files: dict[str, pl.DataFrame]) -> list[Finding]:
+def _tables(context: Context, first: pl.DataFrame, repeats: pl.DataFrame) -> list[Finding]:
     try:
-        made = collected(files, plan)
+        made = collect.tables(first, repeats, context.plan.planned())
     except AssayError as error:
         context.judged(NAME, "score table", "DIFFERS")
         return [Finding("ROW_RUN_MISMATCH", error.where, "files that can be collected", error.problem[:300], RERUN)]
     found = []
-    for name, path in plan.tables().items():
-        try:
-            now = context.table(path)
-        except AssayError as error:
-            code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "COVERAGE_GAP"
-            found.append(Finding(code, path, "the collected table", error.problem, RERUN))
-            context.judged(NAME, path, "DIFFERS")
-            continue
-        torn, count = frames.differences(made[name], now, KEYS[name])
-        context.fine(NAME, path, not torn)
-        more = f" ({count} values or rows differ)" if count > 1 else ""
-        for one in torn[: frames.MOST]:
-            code = "COVERAGE_GAP" if one.column == "rows" and int(one.expected) > int(one.found) else "ROW_RUN_MISMATCH"
-            item = f"{path}: {one.key}: {one.column}"
-            found.append(Finding(code, item, one.expected, one.found + more, RERUN))
+    for name, path in context.plan.tables().items():
+        problems = _table(context, path, made[name], KEYS[name])
+        context.fine(NAME, path, not problems)
+        found += problems
     return found
 
 
-def collected(files: dict[str, pl.DataFrame], plan: Plan) -> dict[str, pl.DataFrame]:
-    """The study's tables, from score files already read; see `tables.collect.collect`."""
-    named = {path: rows.with_columns(source=pl.lit(path)) for path, rows in sorted(files.items())}
-    empty = pl.DataFrame(schema=scores.TABLE_SCHEMA)
-
-    def of(repeats: bool) -> list[pl.DataFrame]:
-        prefix = collect.REPEAT_PREFIX
-        return [rows for path, rows in named.items() if PurePosixPath(path).name.startswith(prefix) == repeats]
-
-    return collect.tables(pl.concat([empty, *of(False)]), pl.concat([empty, *of(True)]), plan.planned())
+def _table(context: Context, path: str, made: pl.DataFrame, key: tuple[str, ...]) -> list[Finding]:
+    try:
+        now = context.table(path)
+    except AssayError as error:
+        code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "COVERAGE_GAP"
+        return [Finding(code, path, "the collected table", error.problem, RERUN)]
+    torn, count = frames.differences(made, now, key)
+    more = f" ({count} values or rows differ)" if count > 1 else ""
+    found = []
+    for one in torn:
+        gap = one.column == "rows" and int(one.expected) > int(one.found)
+        code = "COVERAGE_GAP" if gap else "ROW_RUN_MISMATCH"
+        found.append(Finding(code, f"{path}: {one.key}: {one.column}", one.expected, one.found + more, RERUN))
+    return found

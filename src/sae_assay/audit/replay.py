@@ -1,0 +1,152 @@
+"""Computes statistics, charts and page again, in a process of its own, from the tables of a tree.
+
+The process starts as a step of the workflow does (one thread, fixed locale and time zone), outside the tree, with the
+verifier's own package, and runs beside the other checks. It reads the tree's tables and writes into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sae_assay.audit import reading
+from sae_assay.audit.tree import own_package
+from sae_assay.errors import AssayError
+
+TIMEOUT_S = 3600
+MEMORY_BYTES = 48 << 30  # of address space: DuckDB and polars reserve far more than they use
+VARIABLES = {
+    "PYTHONHASHSEED": "0",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "POLARS_MAX_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+class Replay:
+    """A running or finished recomputation; use it as a context."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        """Start it.
+
+        Args:
+            job: `tables` (name -> absolute path), `choices` (for the statistics), `study`, `design`, `png` (draw pixels too).
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="sae-assay-replay-")
+        self.folder = Path(self._folder.name)
+        (self.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-P", "-m", "sae_assay.audit.replay", "job.json"]
+        path = os.pathsep.join([str(own_package().parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        variables = {**os.environ, **VARIABLES, "PYTHONPATH": path}
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=self.folder, env=variables, stdout=log, stderr=log)
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def _wait(self) -> None:
+        try:
+            code = self._process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise AssayError("statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables") from None
+        if code and not (self.folder / "error.json").exists():
+            tail = (self.folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise AssayError("statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine")
+
+    def _result(self, path: str) -> Path:
+        """A file of the result.
+
+        Raises:
+            AssayError: it could not be made.
+        """
+        self._wait()
+        file = self.folder / path
+        if not file.exists():
+            error = json.loads((self.folder / "error.json").read_text(encoding="utf-8"))
+            raise AssayError(error["where"], error["problem"], error["remedy"])
+        return file
+
+    def mart(self, name: str) -> pl.DataFrame:
+        """A mart, computed again."""
+        return pl.read_parquet(self._result(f"marts/{name}.parquet"))
+
+    def chart(self, name: str, suffix: str) -> bytes:
+        """A chart's file (json, svg, or png where it was asked for), drawn again."""
+        return self._result(f"charts/{name}.{suffix}").read_bytes()
+
+    def page(self) -> tuple[str, dict[str, Any]]:
+        """The page and its list of cells, rendered again."""
+        text = self._result("report.html").read_text(encoding="utf-8")
+        return text, json.loads(self._result("cells.json").read_text(encoding="utf-8"))
+
+
+def main(job_path: str) -> int:
+    """Run a job; what goes wrong is written as error.json."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    try:
+        _replay(job)
+    except AssayError as error:
+        found = {"where": error.where, "problem": error.problem, "remedy": error.remedy}
+        Path("error.json").write_text(json.dumps(found), encoding="utf-8")
+        return 1
+    return 0
+
+
+def _replay(job: dict[str, Any]) -> None:
+    from sae_assay.report import gallery, page, render
+    from sae_assay.report.names import CHART_NAMES
+    from sae_assay.statistics import runner
+    from sae_assay.tables import scores
+
+    tables = {name: Path(path) for name, path in job["tables"].items()}
+    for path in tables.values():
+        reading.check_table(path.parent, path.name)
+    marts = runner.compute(tables, job["choices"])
+    for folder in ("marts", "charts"):
+        Path(folder).mkdir()
+    for name, mart in marts.items():
+        scores.write_pinned(mart, Path("marts", f"{name}.parquet"))
+    drawn = {}
+    for name in CHART_NAMES:
+        spec = render.specification(gallery.draw(name, {mart: marts[mart] for mart in gallery.SOURCES[name]}))
+        files = {"json": render.text(spec).encode(), **_pictures(spec, job["png"])}
+        for suffix, content in files.items():
+            Path("charts", f"{name}.{suffix}").write_bytes(content)
+        drawn[name] = page.Chart(spec=files["json"].decode(), svg=files["svg"].decode())
+    html, listed = page.render(job["study"], marts, drawn, job["design"])
+    Path("report.html").write_text(html, encoding="utf-8")
+    Path("cells.json").write_text(json.dumps(listed, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _pictures(spec: dict[str, Any], png: bool) -> dict[str, bytes]:
+    import vl_convert
+
+    from sae_assay.report import render
+
+    if png:
+        svg, pixels = render.pictures(spec)
+        return {"svg": svg.encode(), "png": pixels}
+    return {"svg": render.slim(vl_convert.vegalite_to_svg(spec)).encode()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
