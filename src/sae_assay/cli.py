@@ -168,7 +168,10 @@ def verify(
     study: StudyOption = DEFAULT_STUDY,
     root: Annotated[Path, typer.Option("--root", help="The tree to audit; it is read as data.")] = Path(),
     depth: Annotated[
-        int, typer.Option("--depth", min=1, max=3, help="1: statistics; 2: also all bytes; 3: also sampled jobs, run again.")
+        int,
+        typer.Option(
+            "--depth", min=1, max=3, help="1: statistics; 2: also all bytes; 3: also sampled jobs, run again."
+        ),
     ] = 1,
     sample: Annotated[
         float, typer.Option("--sample", min=0.0, max=1.0, help="Share of the jobs that depth 3 runs again.")
@@ -176,7 +179,9 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", help="Chooses the sample, together with the ledger's digest.")] = 0,
     remote: Annotated[bool, typer.Option("--remote", help="At depth 2 and 3, hash the bundled remote too.")] = False,
     cores: Annotated[int, typer.Option("--cores", min=1, help="For the jobs of depth 3.")] = 1,
-    certificate: Annotated[Path | None, typer.Option("--certificate", help="Write a one-page HTML certificate.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Write a one-page HTML certificate.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check every recorded number: records, graph, plan, code, environment, bytes, table, statistics, charts and cells.

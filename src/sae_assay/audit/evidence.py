@@ -130,7 +130,9 @@ def read(root: Path, study: str) -> Evidence:
     """
     folder = LEDGER / study
     if not reading.inside(root, folder.as_posix()).is_dir():
-        raise AssayError(folder.as_posix(), "is missing", "record the study with `sae-assay record`, or name another one")
+        raise AssayError(
+            folder.as_posix(), "is missing", "record the study with `sae-assay record`, or name another one"
+        )
     found = Evidence(study)
     for kind, name in FILES.items():
         path = (folder / name).as_posix()
@@ -184,7 +186,9 @@ def _resolve(record: dict[str, Any], found: Evidence) -> RunRecord | None:
             value = target["value"]
         if not _SHAPES[name](value):
             item = f"run {record['id'][:12]} of {record['rule']}"
-            found.problems.append(Finding("GRAPH_INVALID", item, f"{name} as its schema asks", "another shape", RESTORE))
+            found.problems.append(
+                Finding("GRAPH_INVALID", item, f"{name} as its schema asks", "another shape", RESTORE)
+            )
             return None
         values[name] = value
     return RunRecord(record, **values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +23,8 @@ class ExpectedJob:
     rule: str
     wildcards: dict[str, str]
     step: str
-    inputs: frozenset[str]
-    outputs: frozenset[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     settings: dict[str, Any]
 
     @property
@@ -49,16 +50,15 @@ def package_files(*patterns: str) -> list[str]:
 
 def mart_files(plan: Plan) -> dict[str, str]:
     """Mart -> file, of the verifier's own statistics."""
-    from sae_assay.statistics.runner import MARTS
-
-    return {name: plan.results("statistics", f"{name}.parquet") for name in MARTS}
+    names = [PurePosixPath(path).stem for path in package_files("statistics/sql/*.sql")]
+    return {n: plan.results("statistics", f"{n}.parquet") for n in names if not n.startswith("stg_")}
 
 
 def _job(
     rule: str, wildcards: dict[str, str], step: str, inputs: list[str], outputs: list[str], settings: Any
 ) -> ExpectedJob:
-    filled = [frozenset(_fill(path, wildcards) for path in side) for side in (inputs, outputs)]
-    return ExpectedJob(rule, wildcards, step, *filled, settings)
+    read, made = (tuple(_fill(path, wildcards) for path in side) for side in (inputs, outputs))
+    return ExpectedJob(rule, wildcards, step, read, made, settings)
 
 
 def _fill(path: str, wildcards: dict[str, str]) -> str:
@@ -83,7 +83,9 @@ def _worlds(plan: Plan) -> Iterator[ExpectedJob]:
         drawn = [training, task_pool, *pools]
         yield _job("samples", words, step("samples"), [weights, card], drawn, plan.samples_settings(w))
         yield _job("tasks", words, step("tasks"), [card, task_pool], [tasks], plan.tasks_settings(w))
-        yield _job("evaluation_sets", words, step("evaluation_sets"), [tasks, *pools], sets, plan.evaluation_settings(w))
+        yield _job(
+            "evaluation_sets", words, step("evaluation_sets"), [tasks, *pools], sets, plan.evaluation_settings(w)
+        )
 
 
 def _saes(plan: Plan) -> Iterator[ExpectedJob]:
@@ -122,7 +124,9 @@ def _scores(plan: Plan) -> Iterator[ExpectedJob]:
             repeat = plan.repeat if plan.repeat is not None else 0
             inputs = [*_both(plan, substrate, [sae]), world, *plan.evaluation_sets(substrate, [repeat])]
             outputs = [plan.score(repeat, sae, substrate, "repeat_")]
-            yield _job("score_repeat", words, step, inputs, outputs, plan.score_repeat_settings(SimpleNamespace(**words)))
+            yield _job(
+                "score_repeat", words, step, inputs, outputs, plan.score_repeat_settings(SimpleNamespace(**words))
+            )
     for substrate in plan.with_trajectories("world", "toy"):
         yield from _trajectories(plan, substrate)
 
@@ -142,7 +146,9 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
     models = {plan.lm_model(substrate).split("/")[2] for substrate in plan.substrates("lm")}
     for name in sorted(models):
         settings = plan.lm_model_settings(SimpleNamespace(name=name))
-        yield _job("lm_model", {"name": name}, "lm_model", [plan.registry], [f"data/inputs/{name}/model.gguf"], settings)
+        yield _job(
+            "lm_model", {"name": name}, "lm_model", [plan.registry], [f"data/inputs/{name}/model.gguf"], settings
+        )
     for substrate in plan.substrates("lm"):
         words = {"substrate": substrate}
         w = SimpleNamespace(**words)

@@ -42,6 +42,7 @@ class _Reader(HTMLParser):
         self._text: list[str] = []
         self._cell: dict[str, str] | None = None
         self._script: str | None = None
+        self._hidden: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
@@ -53,6 +54,8 @@ class _Reader(HTMLParser):
         if tag == "data" and "data-cell" in given:
             self._flush()
             self._cell = given
+        if self._cell is not None and given.get("aria-hidden") == "true":  # a verdict's sign beside its word
+            self._hidden = tag
         self.page.texts += [" ".join(text.split()) for text in shown]
 
     def handle_endtag(self, tag: str) -> None:
@@ -64,11 +67,16 @@ class _Reader(HTMLParser):
             cell = self._cell
             self.page.numbers.append(Number(cell["data-cell"], cell.get("value", ""), "".join(self._text)))
             self._text, self._cell = [], None
+        elif tag == self._hidden:
+            self._hidden = None
         elif self._cell is None:
             self._flush()
 
     def handle_data(self, data: str) -> None:
-        self._text.append(data)
+        if self._hidden is not None:
+            self.page.texts.append(data)
+        else:
+            self._text.append(data)
 
     def handle_comment(self, data: str) -> None:
         self.page.texts.append(" ".join(data.split()))

@@ -229,7 +229,7 @@ def parse_yaml(text: str, where: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise _refuse(where, f"nests deeper than {MAX_DEPTH}")
-        value = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a safe loader
+        value = yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise _refuse(where, f"is no YAML to rely on: {' '.join(str(error).split())}"[:300]) from None
     return value

@@ -12,6 +12,8 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,10 @@ VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+
+
+class Interrupted(AssayError):
+    """The recomputation itself broke down, which says nothing about the tree: the audit could not run."""
 
 
 class Replay:
@@ -66,10 +72,12 @@ class Replay:
         try:
             code = self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise AssayError("statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables") from None
+            raise Interrupted("statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables"
+            ) from None
         if code and not (self.folder / "error.json").exists():
             tail = (self.folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise AssayError("statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine")
+            raise Interrupted("statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine"
+            )
 
     def _result(self, path: str) -> Path:
         """A file of the result.
@@ -100,7 +108,6 @@ class Replay:
 
 def main(job_path: str) -> int:
     """Run a job; what goes wrong is written as error.json."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     try:
         _replay(job)
@@ -120,7 +127,8 @@ def _replay(job: dict[str, Any]) -> None:
     tables = {name: Path(path) for name, path in job["tables"].items()}
     for path in tables.values():
         reading.check_table(path.parent, path.name)
-    marts = runner.compute(tables, job["choices"])
+    with _limited():
+        marts = runner.compute(tables, job["choices"])
     for folder in ("marts", "charts"):
         Path(folder).mkdir()
     for name, mart in marts.items():
@@ -135,6 +143,17 @@ def _replay(job: dict[str, Any]) -> None:
     html, listed = page.render(job["study"], marts, drawn, job["design"])
     Path("report.html").write_text(html, encoding="utf-8")
     Path("cells.json").write_text(json.dumps(listed, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """No more address space than `MEMORY_BYTES` for the statistics (drawing reserves far more than it uses)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _pictures(spec: dict[str, Any], png: bool) -> dict[str, bytes]:

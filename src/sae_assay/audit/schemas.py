@@ -147,7 +147,9 @@ def problem(record: Any) -> str | None:
     if not isinstance(kind, str) or kind not in SCHEMAS:
         return f"has the unknown type {str(kind)[:40]!r}"
     if not isinstance(version, int) or isinstance(version, bool) or version not in SCHEMAS[kind]:
-        return f"has schema version {str(version)[:20]!r} of type {kind}, and this verifier knows {sorted(SCHEMAS[kind])}"
+        return (
+            f"has schema version {str(version)[:20]!r} of type {kind}, and this verifier knows {sorted(SCHEMAS[kind])}"
+        )
     if not _hex(64)(record.get("id")):
         return "has no id of 64 hex digits"
     fields = SCHEMAS[kind][version]

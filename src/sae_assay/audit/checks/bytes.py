@@ -80,7 +80,9 @@ def _wrong(wrong: dict[str, str], recorded: dict[str, Artifact]) -> list[Finding
     found = []
     for path, now in sorted(wrong.items()):
         expected = recorded[path].sha256
-        partner = next((p for p, sha in wrong.items() if p != path and (sha, recorded[p].sha256) == (expected, now)), None)
+        partner = next(
+            (p for p, sha in wrong.items() if p != path and (sha, recorded[p].sha256) == (expected, now)), None
+        )
         code = "OUTPUT_HASH_MISMATCH" if path.startswith(OUTPUTS) else "ARTIFACT_HASH_MISMATCH"
         if partner:
             found.append(Finding("SWAPPED", path, expected, f"{now}, which is {partner}", PULL))

@@ -12,6 +12,7 @@ from sae_assay.audit import reading
 from sae_assay.audit.context import Context
 from sae_assay.audit.findings import Finding
 from sae_assay.audit.page_text import Page, read_page
+from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "cells"
@@ -24,6 +25,8 @@ def check(context: Context) -> list[Finding]:
     """cells.json, the list that the page embeds, the numbers in its text, and the page as a whole."""
     try:
         return _check(context)
+    except Interrupted:
+        raise
     except AssayError as error:
         code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "COVERAGE_GAP"
         context.judged(NAME, error.where, "DIFFERS")
@@ -117,7 +120,9 @@ def _embedded(context: Context, listed: Any, page: Page, path: str) -> list[Find
     rows = [now.get("cells"), wanted["cells"]] if isinstance(now, dict) else [None, None]
     if all(isinstance(side, list) and len(side) == len(wanted["cells"]) for side in rows):
         torn = [(a, b) for a, b in zip(*rows, strict=True) if a != b]
-        return [Finding("CELL_DISPLAY_MISMATCH", f"{item}: {b[0]}", str(b)[:300], str(a)[:300], RERUN) for a, b in torn[:20]]
+        return [
+            Finding("CELL_DISPLAY_MISMATCH", f"{item}: {b[0]}", str(b)[:300], str(a)[:300], RERUN) for a, b in torn[:20]
+        ]
     return [Finding("CELL_DISPLAY_MISMATCH", item, "the list in cells.json", "another list", RERUN)]
 
 
@@ -128,8 +133,9 @@ def _on_page(context: Context, listed: Any, page: Page, path: str) -> list[Findi
         known.setdefault(cell["id"], set()).add((str(cell["raw"] or ""), str(cell["shown"])))
     found = []
     for number in page.numbers:
-        pair = (number.value, number.text)
-        if pair not in known.get(number.cell, set()):
+        listed_here = known.get(number.cell, set())
+        pairs = listed_here | {("", text) for raw, text in listed_here}
+        if (number.value, number.text) not in pairs:
             item = f"{path}: {number.cell[:200]}"
             context.judged(NAME, item, "DIFFERS")
             expected = " or ".join(sorted(shown for _, shown in known.get(number.cell, set()))) or "a listed cell"
@@ -138,12 +144,12 @@ def _on_page(context: Context, listed: Any, page: Page, path: str) -> list[Findi
 
 
 # The page as a whole -----------------------------------------------------------------------------------------------------------
-def _rendered(
-    context: Context, html: str, listed: Any, page: Page, html_path: str, json_path: str
-) -> list[Finding]:
+def _rendered(context: Context, html: str, listed: Any, page: Page, html_path: str, json_path: str) -> list[Finding]:
     """Render the page again from the recomputed marts and redrawn charts; compare texts, and bytes where it can be."""
     try:
         own_html, own_list = context.replay.page()
+    except Interrupted:
+        raise
     except AssayError as error:
         context.skipped(NAME, html_path, f"it cannot be rendered again: {error.where}: {error.problem}"[:200])
         return _untraced(context, page, None, html_path)

@@ -9,6 +9,7 @@ from typing import Any
 from sae_assay.audit import reading
 from sae_assay.audit.context import Context
 from sae_assay.audit.findings import Finding
+from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "charts"
@@ -23,10 +24,14 @@ def check(context: Context) -> list[Finding]:
     for name in CHART_NAMES:
         try:
             found += _chart(context, name)
+        except Interrupted:
+            raise
         except AssayError as error:
             code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "CHART_MISMATCH"
             context.judged(NAME, name, "DIFFERS")
-            found.append(Finding(code, name, "a chart that can be drawn again", f"{error.where}: {error.problem}", REDRAW))
+            found.append(
+                Finding(code, name, "a chart that can be drawn again", f"{error.where}: {error.problem}", REDRAW)
+            )
     return found
 
 
@@ -56,7 +61,9 @@ def _same(context: Context, path: str, now: bytes, drawn: bytes) -> list[Finding
 
 def _specification(path: str, drawn: dict[str, Any], now: Any) -> list[Finding]:
     places = _places(drawn, now) or [("text", "canonical JSON", "the same values, written in another way")]
-    return [Finding("CHART_MISMATCH", f"{path}: {place}", expected, seen, REDRAW) for place, expected, seen in places[:20]]
+    return [
+        Finding("CHART_MISMATCH", f"{path}: {place}", expected, seen, REDRAW) for place, expected, seen in places[:20]
+    ]
 
 
 def _places(drawn: Any, now: Any, where: str = "") -> list[tuple[str, str, str]]:
@@ -68,5 +75,5 @@ def _places(drawn: Any, now: Any, where: str = "") -> list[tuple[str, str, str]]
         return [p for i, pair in enumerate(zip(drawn, now, strict=True)) for p in _places(*pair, f"{where}[{i}]")]
     if type(drawn) is type(now) and drawn == now:
         return []
-    shown = [json.dumps(value, ensure_ascii=False, sort_keys=True)[:160] for value in (drawn, now)]
-    return [(where or "specification", *shown)]
+    expected, seen = (json.dumps(value, ensure_ascii=False, sort_keys=True)[:160] for value in (drawn, now))
+    return [(where or "specification", expected, seen)]

@@ -98,7 +98,9 @@ def _sources(context: Context) -> list[Finding]:
     for commit in sorted({str(run.raw["commit"]) for run in context.evidence.runs} - history.commits):
         runs = [run for run in context.evidence.runs if str(run.raw["commit"]) == commit]
         seen = "no commit was recorded" if commit == "None" else f"commit {commit[:12]} is not in the history"
-        remedy = "fetch the whole history (`git fetch --unshallow`)" if history.shallow else "ask for the missing commit"
+        remedy = (
+            "fetch the whole history (`git fetch --unshallow`)" if history.shallow else "ask for the missing commit"
+        )
         found.append(Finding("SOURCE_UNVERIFIABLE", _named(runs), "a commit that HEAD descends from", seen, remedy))
     dirty = [run for run in context.evidence.runs if run.raw["dirty"]]
     if dirty:

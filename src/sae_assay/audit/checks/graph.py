@@ -105,7 +105,7 @@ def _cycle(evidence: Evidence) -> list[str]:
 
 
 def _walk_back(stuck: list[RunRecord], waiting: dict[int, set[str]], evidence: Evidence) -> list[str]:
-    run, way = stuck[0], []
+    run, way = stuck[0], list[str]()
     for _ in range(len(stuck) + 1):
         path = min(waiting[id(run)])
         if path in way:
@@ -132,5 +132,7 @@ def _orphans(evidence: Evidence, plan: Plan) -> list[Finding]:
         if id(run) not in reached:
             item = min(run.outputs, default=run.label)
             seen = f"{run.label} leads to nothing that the study reports"
-            found.append(Finding("GRAPH_INVALID", item, "a way to the report", seen, "take it out with `sae-assay record`"))
+            found.append(
+                Finding("GRAPH_INVALID", item, "a way to the report", seen, "take it out with `sae-assay record`")
+            )
     return found

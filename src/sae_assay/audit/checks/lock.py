@@ -65,9 +65,7 @@ def listing(folder: str, members: list[dict[str, Any]]) -> list[dict[str, str]]:
     )
 
 
-def _folder(
-    context: Context, folder: str, out: dict[str, Any], members: list[dict[str, Any]]
-) -> list[Finding]:
+def _folder(context: Context, folder: str, out: dict[str, Any], members: list[dict[str, Any]]) -> list[Finding]:
     mine = listing(folder, members)
     name = hashlib.md5(json.dumps(mine, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
     sums = {"md5": name, "size": sum(r["size"] for r in members), "nfiles": len(members)}
@@ -89,7 +87,9 @@ def _members(folder: str, mine: dict[str, str], theirs: dict[str, str]) -> list[
         if mine.get(name) != theirs.get(name):
             expected, seen = mine.get(name, "no such file"), theirs.get(name, "no such file")
             item = f"{folder}/{name}"
-            found.append(Finding("LOCK_LEDGER_DISAGREE", item, f"md5 {expected} (ledger)", f"md5 {seen} (lock)", REMEDY))
+            found.append(
+                Finding("LOCK_LEDGER_DISAGREE", item, f"md5 {expected} (ledger)", f"md5 {seen} (lock)", REMEDY)
+            )
     return found
 
 

@@ -86,11 +86,13 @@ def _job(run: RunRecord, job: expected.ExpectedJob) -> list[Finding]:
         found.append(Finding("PLAN_CHANGED", f"{job.label}: step", job.step, str(run.raw["step"])[:80], RERUN))
     for where, planned, seen in _changed(job.settings, run.params):
         found.append(Finding("PLAN_CHANGED", f"{job.label}: {where}", planned, seen, RERUN))
-    for side, planned, seen in (("input", job.inputs, run.inputs), ("output", job.outputs, run.outputs)):
-        for path in sorted(planned - set(seen)):
-            found.append(Finding("COVERAGE_GAP", path, f"{side} of {job.label}", "not named in its record", RERUN))
-        for path in sorted(set(seen) - planned):
-            found.append(Finding("PLAN_CHANGED", path, f"no such {side}", f"{side} of {job.label}", RERUN))
+    for side, asked, named in (
+        ("input", set(job.inputs), set(run.inputs)),
+        ("output", set(job.outputs), set(run.outputs)),
+    ):
+        gaps, extra = sorted(asked - named), sorted(named - asked)
+        found += [Finding("COVERAGE_GAP", p, f"{side} of {job.label}", "not named in its record", RERUN) for p in gaps]
+        found += [Finding("PLAN_CHANGED", p, f"no such {side}", f"{side} of {job.label}", RERUN) for p in extra]
     return found
 
 
@@ -161,4 +163,3 @@ def _past(history: History, study: str, kind: str) -> list[dict[str, Any]]:
         if schemas.problem(record) is None and record["type"] == kind:
             found.append(record)
     return found
-

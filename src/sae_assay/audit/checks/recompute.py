@@ -115,7 +115,12 @@ def _snakemake(context: Context, clone: Path, wanted: list[str]) -> str | None:
     variables = {**os.environ, "PYTHONPATH": str(clone / "src"), "DVC_NO_ANALYTICS": "1"}
     variables = {name: value for name, value in variables.items() if not name.startswith(("SNAKEMAKE_", "GIT_"))}
     done = subprocess.run(
-        [*command, "--config", *config, "--", *wanted], cwd=clone, env=variables, capture_output=True, text=True, check=False
+        [*command, "--config", *config, "--", *wanted],
+        cwd=clone,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return None if done.returncode == 0 else " ".join((done.stdout + done.stderr).split())[-300:]
 
@@ -133,7 +138,9 @@ def _compare(context: Context, run: RunRecord, clone: Path, problem: str | None)
     if _same_profile(run):
         context.judged(NAME, run.label, "DIFFERS")
         return [
-            Finding("RERUN_DIFFERS", path, run.outputs[path], f"{sha} ({run.label}, on an equal numeric profile)", REMEDY)
+            Finding(
+                "RERUN_DIFFERS", path, run.outputs[path], f"{sha} ({run.label}, on an equal numeric profile)", REMEDY
+            )
             for path, sha in sorted(differing.items())
         ]
     return _within(context, run, clone, differing)

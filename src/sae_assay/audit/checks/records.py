@@ -17,7 +17,9 @@ RESTORE = "restore results/ledger from git"
 # Anchored, without nested repetition: linear in the length of the text.
 SECRETS = {
     "a home folder": re.compile(r"(?:/home/|/Users/|/root/|[A-Za-z]:\\Users\\)"),
-    "an e-mail address or a user at a host": re.compile(r"\b[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}"),
+    "an e-mail address or a user at a host": re.compile(
+        r"\b[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}"
+    ),
     "a private key": re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY"),
     "an access key": re.compile(
         r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22}|hf_[A-Za-z0-9]{30}|sk-[A-Za-z0-9_-]{20}"

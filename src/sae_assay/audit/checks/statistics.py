@@ -8,6 +8,7 @@ from sae_assay.audit import frames, reading
 from sae_assay.audit.context import Context
 from sae_assay.audit.expected import mart_files
 from sae_assay.audit.findings import Finding
+from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "statistics"
@@ -20,6 +21,8 @@ def check(context: Context) -> list[Finding]:
     for name, path in mart_files(context.plan).items():
         try:
             made = context.replay.mart(name)
+        except Interrupted:
+            raise
         except AssayError as error:
             context.judged(NAME, "statistics", "DIFFERS")
             expected = "tables from which the statistics can be computed"

@@ -141,7 +141,9 @@ def _dropped_tasks(context: Context, rows: pl.DataFrame) -> list[Finding]:
     by_sae = rows.group_by(*SERIES, "eval_seed", "sae_id").agg(tasks=pl.col("task").unique().sort())
     whole = rows.group_by(*SERIES, "eval_seed").agg(all_tasks=pl.col("task").unique().sort())
     joined = by_sae.join(whole, on=[*SERIES, "eval_seed"], nulls_equal=True)
-    torn = joined.with_columns(gap=pl.col("all_tasks").list.set_difference("tasks")).filter(pl.col("gap").list.len() > 0)
+    torn = joined.with_columns(gap=pl.col("all_tasks").list.set_difference("tasks")).filter(
+        pl.col("gap").list.len() > 0
+    )
     for row in torn.sort(*SERIES, "eval_seed", "sae_id", nulls_last=False).head(frames.MOST).iter_rows(named=True):
         item = frames.named(row, [*SERIES, "eval_seed", "sae_id"])
         expected = f"tasks {', '.join(sorted(row['gap'])[:3])}, which other SAEs have"
