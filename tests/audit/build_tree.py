@@ -55,8 +55,13 @@ def build(tree: Path) -> None:
 def config() -> dict[str, Any]:
     """The tiny study, with fewer rows."""
     study = yaml.safe_load((ROOT / "studies/tiny.yaml").read_text())
-    study["substrates"]["toy"]["samples"] = dict(training_rows=400, calibration_rows=50, task_rows=100, pool_rows=200)
-    study["substrates"]["toy"]["training"] = dict(samples=16000, batch_size=1000)
+    study["substrates"]["toy"]["samples"] = {
+        "training_rows": 400,
+        "calibration_rows": 50,
+        "task_rows": 100,
+        "pool_rows": 200,
+    }
+    study["substrates"]["toy"]["training"] = {"samples": 16000, "batch_size": 1000}
     return study
 
 

@@ -72,11 +72,13 @@ class Replay:
         try:
             code = self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise Interrupted("statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables"
+            raise Interrupted(
+                "statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables"
             ) from None
         if code and not (self.folder / "error.json").exists():
             tail = (self.folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise Interrupted("statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine"
+            raise Interrupted(
+                "statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine"
             )
 
     def _result(self, path: str) -> Path:
