@@ -37,7 +37,9 @@ CODE = ("errors.py", "tables/scores.py", "seeds.py")
 def build(tree: Path) -> None:
     """Write the whole project."""
     shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("uv.lock", "tolerances.yaml", "data/registry.yaml", ".gitignore"):
+    for name in ("rules", "profiles"):
+        shutil.copytree(ROOT / name, tree / name)
+    for name in ("Snakefile", "pyproject.toml", "uv.lock", "tolerances.yaml", "data/registry.yaml", ".gitignore"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tree / name)
     (tree / "config.yaml").write_text(yaml.safe_dump(config(), sort_keys=False))

@@ -81,20 +81,20 @@ def tree(recorded: Path, tmp_path: Path) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def replayed(recorded: Path) -> Iterator[Replay]:
-    """Statistics, charts and page computed again from the intact tables, once for all tests that leave these alone."""
+def replayed(recorded: Path) -> Iterator[tuple[Replay, Replay]]:
+    """Statistics, and charts and page, made again from the intact tables, once for all tests that leave these alone."""
     context = verify.open_tree(recorded, "config.yaml", Options(depth=2))
-    with context.replay as replay:
-        yield replay
+    with context.replay as replay, context.drawing as drawing:
+        yield replay, drawing
 
 
 @pytest.fixture
-def audit(replayed: Replay) -> Callable[..., list[Finding]]:
+def audit(replayed: tuple[Replay, Replay]) -> Callable[..., list[Finding]]:
     """Runs some checks on a tree whose tables are intact: `audit(tree, graph, plan, depth=2)`."""
 
     def run(tree: Tree, *checks: Any, depth: int = 1, remote: bool = False) -> list[Finding]:
         context = opened(tree, depth, remote)
-        context._replay = replayed
+        context._replay, context._drawing = replayed
         return [finding for check in checks for finding in check.check(context)]
 
     return run

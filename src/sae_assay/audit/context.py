@@ -10,6 +10,7 @@ import polars as pl
 
 from sae_assay.audit import reading
 from sae_assay.audit.evidence import Evidence
+from sae_assay.audit.expected import mart_files
 from sae_assay.audit.findings import Verdict
 from sae_assay.audit.replay import Replay
 from sae_assay.audit.tree import Tree
@@ -58,6 +59,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     _replay: Replay | None = None
+    _drawing: Replay | None = None
 
     @property
     def root(self) -> Path:
@@ -90,15 +92,22 @@ class Context:
 
     @property
     def replay(self) -> Replay:
-        """Statistics, charts and page, computed again; started at the first call, ended by `close`."""
+        """The statistics, computed again from the tree's tables; started at the first call, ended by `close`."""
         if self._replay is None:
-            tables = {name: str(self.root / path) for name, path in self.plan.tables().items()}
-            choices, design = self.plan.choices(), self.plan.design()
-            job = {"tables": tables, "choices": choices, "study": self.study, "design": design}
-            self._replay = Replay({**job, "png": self.options.depth >= 2})
+            job = {"root": str(self.root), "tables": self.plan.tables(), "choices": self.plan.choices()}
+            self._replay = Replay(job)
         return self._replay
+
+    @property
+    def drawing(self) -> Replay:
+        """Charts and page, made again from the tree's marts; started at the first call, ended by `close`."""
+        if self._drawing is None:
+            job = {"root": str(self.root), "marts": mart_files(self.plan), "study": self.study}
+            self._drawing = Replay({**job, "design": self.plan.design(), "png": self.options.depth >= 2})
+        return self._drawing
 
     def close(self) -> None:
         """End what runs beside the checks."""
-        if self._replay is not None:
-            self._replay.__exit__()
+        for running in (self._replay, self._drawing):
+            if running is not None:
+                running.__exit__()

@@ -1,4 +1,4 @@
-"""Computes statistics, charts and page again, in a process of its own, from the tables of a tree.
+"""Computes statistics again from a tree's tables, or charts and page from its marts, in a process of its own.
 
 The process starts as a step of the workflow does (one thread, fixed locale and time zone), outside the tree, with the
 verifier's own package, and runs beside the other checks. It reads the tree's tables and writes into a temporary folder.
@@ -48,7 +48,8 @@ class Replay:
         """Start it.
 
         Args:
-            job: `tables` (name -> absolute path), `choices` (for the statistics), `study`, `design`, `png` (draw pixels too).
+            job: `root`, the tree; for the statistics `tables` (name -> path in the tree) and `choices`; for charts and
+                page `marts` (name -> path), `study`, `design` and `png` (draw pixels too).
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sae-assay-replay-")
         self.folder = Path(self._folder.name)
@@ -73,12 +74,12 @@ class Replay:
             code = self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise Interrupted(
-                "statistics", f"took longer than {TIMEOUT_S} s", "look at the size of the tables"
+                "recomputation", f"took longer than {TIMEOUT_S} s", "look at the size of the tables"
             ) from None
         if code and not (self.folder / "error.json").exists():
             tail = (self.folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise Interrupted(
-                "statistics", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine"
+                "recomputation", f"ended with code {code}: {' '.join(tail)}"[:300], "verify on a larger machine"
             )
 
     def _result(self, path: str) -> Path:
@@ -121,20 +122,32 @@ def main(job_path: str) -> int:
 
 
 def _replay(job: dict[str, Any]) -> None:
-    from sae_assay.report import gallery, page, render
-    from sae_assay.report.names import CHART_NAMES
+    if "tables" in job:
+        _compute(Path(job["root"]), job["tables"], job["choices"])
+    else:
+        _draw(Path(job["root"]), job["marts"], job)
+
+
+def _compute(root: Path, tables: dict[str, str], choices: dict[str, Any]) -> None:
     from sae_assay.statistics import runner
     from sae_assay.tables import scores
 
-    tables = {name: Path(path) for name, path in job["tables"].items()}
     for path in tables.values():
-        reading.check_table(path.parent, path.name)
+        reading.check_table(root, path)
     with _limited():
-        marts = runner.compute(tables, job["choices"])
-    for folder in ("marts", "charts"):
-        Path(folder).mkdir()
+        marts = runner.compute({name: root / path for name, path in tables.items()}, choices)
+    Path("marts").mkdir()
     for name, mart in marts.items():
         scores.write_pinned(mart, Path("marts", f"{name}.parquet"))
+
+
+def _draw(root: Path, paths: dict[str, str], job: dict[str, Any]) -> None:
+    from sae_assay.report import gallery, page, render
+    from sae_assay.report.names import CHART_NAMES
+    from sae_assay.statistics import contracts
+
+    marts = {name: contracts.check(reading.read_table(root, path), name) for name, path in paths.items()}
+    Path("charts").mkdir()
     drawn = {}
     for name in CHART_NAMES:
         spec = render.specification(gallery.draw(name, {mart: marts[mart] for mart in gallery.SOURCES[name]}))

@@ -147,7 +147,7 @@ def _on_page(context: Context, listed: Any, page: Page, path: str) -> list[Findi
 def _rendered(context: Context, html: str, listed: Any, page: Page, html_path: str, json_path: str) -> list[Finding]:
     """Render the page again from the recomputed marts and redrawn charts; compare texts, and bytes where it can be."""
     try:
-        own_html, own_list = context.replay.page()
+        own_html, own_list = context.drawing.page()
     except Interrupted:
         raise
     except AssayError as error:

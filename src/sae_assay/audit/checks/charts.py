@@ -1,4 +1,4 @@
-"""Charts: every specification drawn again from the declared marts, and its picture drawn again from the specification."""
+"""Charts: every specification drawn again from the declared marts of the tree, and its picture drawn again from the specification."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check(context: Context) -> list[Finding]:
 def _chart(context: Context, name: str) -> list[Finding]:
     found = []
     files = {suffix: context.plan.results("charts", f"{name}.{suffix}") for suffix in ("json", "svg", "png")}
-    text, drawn = reading.read_text(context.root, files["json"]), context.replay.chart(name, "json").decode()
+    text, drawn = reading.read_text(context.root, files["json"]), context.drawing.chart(name, "json").decode()
     if text != drawn:
         found += _specification(files["json"], json.loads(drawn), reading.parse_json(text, files["json"]))
     context.fine(NAME, files["json"], not found)
@@ -47,7 +47,7 @@ def _chart(context: Context, name: str) -> list[Finding]:
             context.skipped(NAME, files["png"], "its pixels are drawn again at depth 2; its digest was compared")
             continue
         now = reading.read_bytes(context.root, files[suffix])
-        found += _same(context, files[suffix], now, context.replay.chart(name, suffix))
+        found += _same(context, files[suffix], now, context.drawing.chart(name, suffix))
     return found
 
 
