@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from sae_assay.ledger.records import line
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE_TYPE = "urn:sae-assay:bundle:v1"
 NAMESPACE = "sae-assay"
+A_TRUSTED_KEY = "a trusted key"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def generate_key(path: Path) -> CryptoSigner:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise AssayError(str(path), f"cannot be made: {error.strerror}", "name a new file in a folder of yours") from None
+        raise AssayError(
+            str(path), f"cannot be made: {error.strerror}", "name a new file in a folder of yours"
+        ) from None
     with os.fdopen(handle, "wb") as file:
         file.write(signer.private_bytes)
     return signer
@@ -120,7 +123,7 @@ def sign_ssh(bundle: dict[str, Any], file: Path, key: Path) -> Path:
 def check_signatures(
     bundle: dict[str, Any], file: Path, trust: Trust, require: bool
 ) -> tuple[list[Signature], list[Finding]]:
-    """Who signed a bundle, and what is wrong with it.
+    """Who signed a bundle, and what is wrong with it; beside a trusted signature, an unknown signer is only noted.
 
     Args:
         file: the bundle's NNNN.json; its signatures lie beside it.
@@ -134,7 +137,9 @@ def check_signatures(
             signatures, wrong = check(bundle, beside, trust, item)
             found += signatures
             findings += wrong
-    if not any(signature.signer for signature in found):
+    if any(signature.signer for signature in found):
+        findings = [replace(f, note=True) if f.expected == A_TRUSTED_KEY else f for f in findings]
+    else:
         seen = "no signature" if not found and not findings else "no signature of a trusted key"
         remedy = "sign it with `sae-assay bundle sign`, or add its signer to your trusted keys"
         findings.append(Finding("UNSIGNED", item, "a trusted signature", seen, remedy, note=not require))
@@ -152,7 +157,7 @@ def _check_envelope(
         key = trust.keys.get(keyid)
         signatures.append(Signature("ed25519", keyid, trust.names.get(keyid)))
         if key is None:
-            findings.append(_untrusted(item, "a trusted key", f"ed25519 key {keyid}"))
+            findings.append(_untrusted(item, A_TRUSTED_KEY, f"ed25519 key {keyid}"))
         elif not _holds(envelope, keyid, trust):
             signatures.pop()
             findings.append(_untrusted(item, f"a signature by {trust.names[keyid]}", "one that does not hold"))
@@ -199,7 +204,7 @@ def _check_ssh(bundle: dict[str, Any], file: Path, trust: Trust, item: str) -> t
             done = _ssh(["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", str(file)], text)
             if done.returncode == 0:
                 return [Signature("ssh", key, name)], []
-    return [Signature("ssh", key, None)], [_untrusted(item, "a trusted key", f"ssh key {key}")]
+    return [Signature("ssh", key, None)], [_untrusted(item, A_TRUSTED_KEY, f"ssh key {key}")]
 
 
 def _ssh(arguments: list[str], text: str) -> subprocess.CompletedProcess[str]:
