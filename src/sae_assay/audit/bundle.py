@@ -95,36 +95,49 @@ def folder_of(root: Path, study: str) -> Path:
     return root / LEDGER / study / "bundles"
 
 
+def read_records(root: Path, study: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every record of git's ledger of a study with where it stands (`runs.jsonl:3`, blank lines not counted).
+
+    Raises:
+        AssayError: there is no ledger, or a line is no record.
+    """
+    found = []
+    for path in sorted((root / LEDGER / study).glob("*.jsonl")):
+        name = path.relative_to(root).as_posix()
+        for number, text in enumerate(filter(str.strip, read_text(path).split("\n")), 1):
+            record = read_json(text, f"{name}:{number}")
+            if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+                raise AssayError(f"{name}:{number}", "is no ledger record", "restore it from git")
+            found.append((f"{name}:{number}", record))
+    if not found:
+        raise AssayError(str(root / LEDGER / study), "holds no records", "run `sae-assay record` first")
+    return found
+
+
 def read_contents(root: Path, study: str) -> Contents:
     """Read git's ledger of a study and compute every id again.
 
     Raises:
         AssayError: there is no ledger, or a line is no record.
     """
-    found: list[tuple[str, str]] = []
-    files, plans, findings = {}, [], []
-    for path in sorted((root / LEDGER / study).glob("*.jsonl")):
-        name, lines = path.relative_to(root).as_posix(), []
-        for number, text in enumerate(filter(str.strip, read_text(path).split("\n")), 1):
-            item = f"{name}:{number}"
-            record = read_json(text, item)
-            true_id, kind = _identify(record, item)
-            found.append((true_id, kind))
-            lines.append(line({**record, "id": true_id}))
-            plans += [true_id] if kind == "plan" else []
-            if record.get("id") != true_id:
-                remedy = "restore the record from git; whoever edited it must run the job again"
-                findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, str(record.get("id")), remedy))
-        files[name] = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-    if not found:
-        raise AssayError(str(root / LEDGER / study), "holds no records", "run `sae-assay record` first")
-    return Contents(tuple(found), files, plans[0] if len(plans) == 1 else None, tuple(findings))
+    ids, plans, findings = [], [], []
+    lines: dict[str, list[str]] = {}
+    for item, record in read_records(root, study):
+        true_id = _true_id(record, item)
+        ids.append((true_id, record["type"]))
+        lines.setdefault(item.rpartition(":")[0], []).append(line({**record, "id": true_id}))
+        plans += [true_id] if record["type"] == "plan" else []
+        if record.get("id") != true_id:
+            remedy = "restore the record from git; whoever edited it must run the job again"
+            findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, str(record.get("id")), remedy))
+    files = {name: hashlib.sha256("".join(sorted(texts)).encode()).hexdigest() for name, texts in lines.items()}
+    return Contents(tuple(ids), files, plans[0] if len(plans) == 1 else None, tuple(findings))
 
 
-def _identify(record: Any, item: str) -> tuple[str, str]:
+def _true_id(record: dict[str, Any], item: str) -> str:
     try:
-        return digest({key: value for key, value in record.items() if key != "id"}), str(record["type"])
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return digest({key: value for key, value in record.items() if key != "id"})
+    except (TypeError, ValueError, RecursionError):
         raise AssayError(item, "is no ledger record", "restore it from git") from None
 
 
