@@ -128,7 +128,7 @@ def _describe(root: Path, bundle: dict[str, Any], file: Path, signatures: list[S
     relative = file.relative_to(root).as_posix()
     return {
         **{name: bundle.get(name) for name in ("number", "id", "previous", "merkle_root", "records", "commit", "plan")},
-        "committed": _git(root, "log", "-1", "--no-textconv", "--format=%cI", "--", relative) or None,
+        "committed": git(root, "log", "-1", "--no-textconv", "--format=%cI", "--", relative) or None,
         "signatures": [asdict(signature) for signature in signatures],
     }
 
@@ -147,11 +147,11 @@ def records_hold(root: Path, study: str) -> list[Finding]:
 
 
 def _committed(root: Path, study: str) -> str:
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = git(root, "rev-parse", "HEAD")
     if commit is None:
         raise AssayError(str(root), "is no git repository with a commit", "commit the ledger, then sign")
     names = [f"{LEDGER.as_posix()}/{study}/*.jsonl", bundles.LOCK]
-    changed = _git(root, "status", "--porcelain", "--untracked-files=all", "--", *names)
+    changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", *names)
     if changed:
         raise AssayError(
             changed.split()[-1], f"is not as in commit {commit[:12]}", "`git add results/ledger dvc.lock`, commit, sign"
@@ -159,7 +159,8 @@ def _committed(root: Path, study: str) -> str:
     return commit
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git(root: Path, *arguments: str) -> str | None:
+    """What a git command prints in a tree, without letting the tree start programs; None where it fails."""
     try:
         run = subprocess.run([*GIT, *arguments], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
