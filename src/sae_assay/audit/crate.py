@@ -207,9 +207,7 @@ class Crate:
     def _run(self, run: dict[str, Any]) -> list[Entity]:
         name = f"#run/{run['id']}"
         wildcards = " ".join(f"{key}={value}" for key, value in sorted(run["wildcards"].items()))
-        values = [
-            _value(f"{name}/{key}", key, canonical(run[key])) for key in ("params", "seeds", "numeric_profile")
-        ]
+        values = [_value(f"{name}/{key}", key, canonical(run[key])) for key in ("params", "seeds", "numeric_profile")]
         memory = _value(f"{name}/memory", "peak memory", run["peak_memory_bytes"])
         memory |= {"propertyID": "urn:sae-assay:peak_memory_bytes", "unitCode": "AD", "unitText": "bytes"}
         inputs = [self.file_id(*pair) for pair in run["inputs"].items()]

@@ -98,8 +98,14 @@ def _metadata(root: Path, crate: Crate, fixed: list[str]) -> bytes:
         made.root_dataset[key] = value
     made.metadata["conformsTo"] = ref(f"https://w3id.org/ro/crate/{VERSION}", list(PROFILES)[-1])
     document = made.metadata.generate()
-    document["@graph"] = sorted(document["@graph"], key=lambda entity: entity["@id"])
+    document["@graph"] = sorted(map(_compact, document["@graph"]), key=lambda entity: entity["@id"])
     return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _compact(entity: Entity) -> Entity:
+    """Lists of one as that one, as RO-Crate 1.1 recommends; empty lists left out."""
+    short = {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in entity.items()}
+    return {key: value for key, value in short.items() if value != []}
 
 
 def _root(root: Path, crate: Crate, files: list[str], entities: dict[str, Entity]) -> dict[str, Any]:
@@ -113,6 +119,7 @@ def _root(root: Path, crate: Crate, files: list[str], entities: dict[str, Entity
         "datePublished": _date(root, crate),
         "license": {"@id": f"https://spdx.org/licenses/{citation['license']}"},
         "author": ref(*(_author_id(author) for author in citation["authors"])),
+        "publisher": ref(*(_author_id(author) for author in citation["authors"] if "name" in author)),
         "conformsTo": ref(*PROFILES),
         "mainEntity": {"@id": WORKFLOW},
         "mentions": ref(*crate.actions),

@@ -51,7 +51,9 @@ def read_trust(path: Path) -> Trust:
     try:
         raw = yaml.safe_load(read_text(path)) or {}
         entries = raw.get("ed25519") or []
-        keys: dict[str, Key] = {str(entry["keyid"]): ed25519_key(str(entry["keyid"]), str(entry["public"])) for entry in entries}
+        keys: dict[str, Key] = {
+            str(entry["keyid"]): ed25519_key(str(entry["keyid"]), str(entry["public"])) for entry in entries
+        }
         names = {str(entry["keyid"]): str(entry["name"]) for entry in entries}
         ssh = tuple(str(text) for text in raw.get("ssh") or [])
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
