@@ -411,6 +411,67 @@ def test_an_ssh_signature_of_another_bundle_or_namespace_does_not_count(
     assert codes(root, mine) == []
 
 
+# Strangers' files ------------------------------------------------------------------------------------------------------
+ODD = [None, True, -1, 1e300, 10**40, "", "\ud800", [], {}, [[1]], {"a": 1}, "id"]
+
+
+@pytest.mark.parametrize("name", ["bundles/0001.json", "bundles/0001.dsse.json", "plans.jsonl"])
+def test_odd_values_anywhere_are_refused_or_found(root: Path, key: Path, trust: Trust, name: str) -> None:
+    sign(root, key)
+    file = root / FOLDER / name
+    good = json.loads(file.read_text())
+    for field in good:
+        for value in [odd for odd in ODD if json.dumps(odd) != json.dumps(good[field])]:
+            file.write_text(json.dumps(good | {field: value}))
+            try:
+                assert codes(root, trust) != [], (field, value)
+            except AssayError:
+                continue
+    file.write_text(json.dumps(good))
+    assert codes(root, trust) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1e999", '{"a":' * 100_000, "\x00", "null", '"text"'])
+def test_a_file_that_is_no_bundle_is_refused(root: Path, key: Path, trust: Trust, text: str) -> None:
+    sign(root, key)
+    for name in ("0001.json", "0001.dsse.json"):
+        file = root / FOLDER / "bundles" / name
+        good = file.read_text()
+        file.write_text(text)
+        with pytest.raises(AssayError):
+            codes(root, trust)
+        file.write_text(good)
+
+
+def test_a_link_out_of_the_tree_is_not_read(root: Path, key: Path, trust: Trust, tmp_path: Path) -> None:
+    sign(root, key)
+    file = root / FOLDER / "bundles/0001.dsse.json"
+    file.rename(tmp_path / "outside.json")
+    file.symlink_to(tmp_path / "outside.json")
+    with pytest.raises(AssayError, match="is a link"):
+        codes(root, trust)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ed25519: 3",
+        "ed25519: [{keyid: 1, name: a, public: b}]",
+        "ssh: ['a\\nb']\nssh2: [",
+        "[]",
+        "ssh: [[a]]",
+        "ed25519: [{keyid: x, name: a, public: b}, {keyid: x, name: b, public: c}]",
+    ],
+)
+def test_a_list_of_trusted_keys_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys.yaml").write_text(text)
+    if text == "[]":
+        assert read_trust(tmp_path / "keys.yaml") == Trust()
+        return
+    with pytest.raises(AssayError):
+        read_trust(tmp_path / "keys.yaml")
+
+
 # Command line ----------------------------------------------------------------------------------------------------------
 def test_the_commands_from_key_to_check(root: Path, tmp_path: Path) -> None:
     runner, key, mine = CliRunner(), tmp_path / "k.pem", tmp_path / "mine.yaml"

@@ -129,7 +129,7 @@ def read_contents(root: Path, study: str) -> Contents:
         plans += [true_id] if record["type"] == "plan" else []
         if record.get("id") != true_id:
             remedy = "restore the record from git; whoever edited it must run the job again"
-            findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, str(record.get("id")), remedy))
+            findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, ascii(record.get("id"))[:100], remedy))
     files = {name: hashlib.sha256("".join(sorted(texts)).encode()).hexdigest() for name, texts in lines.items()}
     return Contents(tuple(ids), files, plans[0] if len(plans) == 1 else None, tuple(findings))
 
@@ -179,11 +179,28 @@ def read_bundles(root: Path, study: str) -> list[dict[str, Any]]:
 
 def _read_bundle(path: Path) -> dict[str, Any]:
     bundle = read_json(read_text(path), str(path))
-    if not isinstance(bundle, dict) or not all(isinstance(bundle.get(k), kind) for k, kind in REQUIRED.items()):
+    if not _is_bundle(bundle):
         raise AssayError(str(path), "is no bundle", "restore it from git")
     if bundle["schema"] > SCHEMA:
         raise AssayError(str(path), f"has schema {bundle['schema']}; known here: {SCHEMA}", "update sae-assay")
     return bundle
+
+
+def _is_bundle(value: Any) -> bool:
+    """Whether a JSON value has a bundle's shape: fields of a later or an earlier version may stand beside."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(k), kind) for k, kind in REQUIRED.items()):
+        return False
+    files = value.get("files", {})
+    shapes = (
+        all(type(count) is int for count in value["records"].values()),
+        isinstance(files, dict) and all(isinstance(sha, str) for sha in files.values()),
+        all(isinstance(value.get(name), str | None) for name in ("id", "previous", "commit", "plan")),
+    )
+    try:
+        digest(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(shapes)
 
 
 def check_chain(bundles: Iterable[dict[str, Any]], study: str) -> list[Finding]:

@@ -172,9 +172,12 @@ def _link_examples(entities: dict[str, Entity]) -> None:
 def _citation(root: Path) -> dict[str, Any]:
     try:
         citation = yaml.safe_load(read_text(root / CITATION))
-        return {"license": str(citation["license"]), "authors": [dict(author) for author in citation["authors"]]}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise AssayError(CITATION, "names no license and authors", "restore it from git") from None
+        authors = [{k: v for k, v in author.items() if isinstance(v, str)} for author in citation["authors"]]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError):
+        authors = []
+    if not authors or not isinstance(citation.get("license"), str):
+        raise AssayError(CITATION, "names no license and authors", "restore it from git")
+    return {"license": citation["license"], "authors": authors}
 
 
 def _name(author: dict[str, Any]) -> str:

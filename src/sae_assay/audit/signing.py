@@ -50,7 +50,8 @@ class Signature:
 def statement(bundle: dict[str, Any]) -> dict[str, Any]:
     """The in-toto Statement v1 about a bundle."""
     subjects = [
-        ResourceDescriptor(name=name, digest={"sha256": sha}).pb for name, sha in sorted(bundle["files"].items())
+        ResourceDescriptor(name=name, digest={"sha256": sha}).pb
+        for name, sha in sorted(bundle.get("files", {}).items())
     ]
     made = Statement(subjects, PREDICATE_TYPE, bundle)
     made.validate()
@@ -176,10 +177,9 @@ def _is_about(envelope: Envelope, bundle: dict[str, Any], where: str) -> bool:
     if envelope.payload_type != PAYLOAD_TYPE:
         return False
     try:
-        said = read_json(envelope.payload.decode(), where)
-    except UnicodeDecodeError:
+        return read_json(envelope.payload.decode(), where) == statement(bundle)
+    except (AssayError, TypeError, ValueError):  # not JSON, or a bundle of an earlier version, which named no files
         return False
-    return said == statement(bundle)
 
 
 def _read_envelope(file: Path) -> Envelope:

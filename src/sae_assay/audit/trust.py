@@ -50,13 +50,13 @@ def read_trust(path: Path) -> Trust:
         return Trust()
     try:
         raw = yaml.safe_load(read_text(path)) or {}
-        entries = raw.get("ed25519") or []
-        keys: dict[str, Key] = {
-            str(entry["keyid"]): ed25519_key(str(entry["keyid"]), str(entry["public"])) for entry in entries
-        }
-        names = {str(entry["keyid"]): str(entry["name"]) for entry in entries}
-        ssh = tuple(str(text) for text in raw.get("ssh") or [])
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        entries, ssh = list(raw.get("ed25519") or []), tuple(raw.get("ssh") or [])
+        fields = [entry[name] for entry in entries for name in ("keyid", "name", "public")]
+        if not all(isinstance(text, str) for text in (*fields, *ssh)):
+            raise TypeError("every field is a text, in quotes where YAML would take it for a number")
+        keys: dict[str, Key] = {entry["keyid"]: ed25519_key(entry["keyid"], entry["public"]) for entry in entries}
+        names = {entry["keyid"]: entry["name"] for entry in entries}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise AssayError(str(path), f"is no list of trusted keys: {error}", f"see the comment in {TRUSTED}") from None
     if len(keys) != len(entries) or any("\n" in text for text in ssh):
         raise AssayError(str(path), "names a key twice, or an ssh line holds two lines", "name each key once")
