@@ -25,6 +25,8 @@ PARTS = (
     ".gitignore",
     ".dvcignore",
     "tolerances.yaml",
+    "CITATION.cff",
+    "trusted-keys.yaml",
 )
 
 

@@ -1,0 +1,1 @@
+"""What an auditor runs: it reads the ledger and the artifacts as data, and trusts neither."""
