@@ -156,6 +156,8 @@ def compare_recorded(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) 
     with recorded_checkout(name) as recorded:
         result = compare_scores(recorded, Path(), name, load_tolerances())
     lines = [f"{result.verdict}: {result.equal_files} of {result.files} score files are equal byte for byte"]
+    if result.not_comparable:
+        lines.append(f"not comparable between retrained SAEs: {', '.join(sorted(result.not_comparable))}")
     lines += [f"{finding['item']}: {finding['found']}. What to do: {finding['remedy']}." for finding in result.findings]
     _print(result.as_dict(), as_json, "\n".join(lines))
     raise typer.Exit(1 if result.findings else 0)
