@@ -137,8 +137,8 @@ def test_the_bootstrap_resamples_runs() -> None:
 
 
 def test_bands_and_truth_stand_beside_every_snapshot(table: pl.DataFrame, marts: Marts) -> None:
-    scores = scores_of(table, **CELL)
-    points = marts["trajectory_points"].filter(**CELL)
+    scores = scores_of(table, **PRIMARY)
+    points = marts["trajectory_points"].filter(**PRIMARY)
     assert points.height == 6 * 7
     assert points["mcc"].null_count() == points["f1"].null_count() == 0
     for row in points.iter_rows(named=True):
