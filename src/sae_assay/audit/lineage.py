@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -70,7 +71,7 @@ class _Step:
         self.step = step
         self.pieces: list[Piece] = []
         self.reads: set[str] = set()
-        tree = sqlglot.parse_one(sql, read="duckdb")
+        tree = _parsed(sql)
         self._check_surrogates(tree)
         self._query(tree, step, {})
 
@@ -120,9 +121,9 @@ class _Step:
         return scope
 
     def _union(self, tree: exp.Union, name: str, scope: Scope) -> exp.Expr:
-        branches = list(self._branches(tree, bool(tree.args.get("distinct"))))
+        distinct = bool(tree.args.get("distinct"))
         queries = []
-        for number, branch in enumerate(branches):
+        for number, branch in enumerate(self._branches(tree, distinct)):
             if branch.args.get("distinct"):
                 raise self._refuse("SELECT DISTINCT inside UNION", "use a common table expression")
             query, windows = self._select(branch, f"{name}__{number}", scope)
@@ -132,13 +133,16 @@ class _Step:
         both: exp.Expr = queries[0]
         for query in queries[1:]:
             both = exp.Union(this=both, expression=query, distinct=False)
-        if tree.args.get("distinct"):
-            both = sqlglot.parse_one(
-                f"SELECT * EXCLUDE ({REFS}), flatten(list({REFS})) AS {REFS} FROM ({both.sql('duckdb')}) GROUP BY ALL",
-                read="duckdb",
-            )
+        if distinct:
+            both = self._one_of_each(Piece(f"{name}__rows", both.sql("duckdb")))
         both.set("order", tree.args.get("order"))
         return both
+
+    def _one_of_each(self, rows: Piece) -> exp.Select:
+        """Distinct rows of a piece. The piece stands apart, since each of its rows may come from several at once."""
+        self.pieces.append(rows)
+        columns, _ = self._select(_parsed(f"SELECT DISTINCT * FROM {rows.name}"), rows.name, {rows.name: rows.name})
+        return columns
 
     def _branches(self, tree: exp.Expr, distinct: bool) -> Iterator[exp.Select]:
         if isinstance(tree, exp.Subquery):
@@ -166,14 +170,28 @@ class _Step:
             raise self._refuse("DISTINCT ON, or DISTINCT beside groups or unnest()")
         if partitions and (grouped or distinct or any(tree.find_all(exp.Explode))):
             raise self._refuse("a window function beside GROUP BY, DISTINCT or unnest()", "use a common table expression")
+        if distinct and len(refs) > 1:
+            return self._apart(tree, name, row), 0
         if distinct:  # equal rows are a group
             tree.set("distinct", None)
             tree.set("group", exp.Group(all=True))
         whole = f"flatten(list({row}))" if grouped or distinct else row
         columns = [f"{whole} AS {REFS}", *(f"{p} AS {WINDOW}{i}" for i, p in enumerate(partitions))]
         for column in columns:
-            tree.append("expressions", sqlglot.parse_one(column, read="duckdb"))
+            tree.append("expressions", _parsed(column))
         return tree, len(partitions)
+
+    def _apart(self, tree: exp.Select, name: str, row: str) -> exp.Select:
+        """SELECT DISTINCT over several sources: its rows first, then one of each."""
+        order = tree.args.get("order")
+        tree.set("distinct", None)
+        tree.set("order", None)
+        tree.append("expressions", _parsed(f"{row} AS {REFS}"))
+        query = self._one_of_each(Piece(f"{name}__rows", tree.sql("duckdb")))
+        for column in order.find_all(exp.Column) if order else []:
+            column.set("table", None)
+        query.set("order", order)
+        return query
 
     def _sources(self, tree: exp.Select, name: str, scope: Scope) -> list[str]:
         """Point FROM and JOIN at the pieces' tables; returns SQL for the number of the row that each of them gave."""
@@ -220,7 +238,7 @@ class _Step:
         """A semi-join keeps no row of its right side: join the right side's distinct keys instead."""
         keys = ", ".join(key.sql("duckdb") for key in join.args["using"])
         name = f"{self.step}__keys_{len(self.pieces)}"
-        self._query(sqlglot.parse_one(f"SELECT DISTINCT {keys} FROM {table}", read="duckdb"), name, {table: table})
+        self._query(_parsed(f"SELECT DISTINCT {keys} FROM {table}"), name, {table: table})
         join.set("kind", None)
         return name
 
@@ -239,7 +257,7 @@ class _Step:
             query.replace(exp.Placeholder(this=table))
             refs.append(f"getvariable('at_{table}__all')")
         for holder in list(tree.find_all(exp.Placeholder)):
-            holder.replace(sqlglot.parse_one(f"SELECT * FROM {holder.this}", read="duckdb"))
+            holder.replace(_parsed(f"SELECT * FROM {holder.this}"))
         return refs
 
     def _partitions(self, tree: exp.Select) -> list[str]:
@@ -259,6 +277,10 @@ class _Step:
     def _is_surrogate(self, window: exp.Window) -> bool:
         named = isinstance(window.parent, exp.Alias) and window.parent.alias in SURROGATES
         return named and isinstance(window.this, exp.DenseRank) and not window.args.get("partition_by")
+
+
+def _parsed(sql: str) -> Any:
+    return sqlglot.parse_one(sql, read="duckdb")
 
 
 def _below(tree: exp.Select) -> Iterator[exp.Expr]:
