@@ -17,7 +17,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup, escape
 
-from sae_assay.report import claims, gallery, paper, sections, style, views
+from sae_assay.report import claims, gallery, paper, sections, sources, style, views
 from sae_assay.report.cells import Cells, prose, shown
 from sae_assay.report.names import CHART_NAMES
 from sae_assay.statistics import contracts, findings
@@ -252,7 +252,11 @@ def _charts(charts: Mapping[str, Chart], cells: Cells) -> dict[str, dict[str, An
 
 
 def render(
-    study: str, marts: Marts, charts: Mapping[str, Chart], design: Mapping[str, Any]
+    study: str,
+    marts: Marts,
+    charts: Mapping[str, Chart],
+    design: Mapping[str, Any],
+    digests: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The page and its cells.
 
@@ -261,10 +265,11 @@ def render(
         marts: every statistic, by name.
         charts: every chart of CHART_NAMES.
         design: the study as `Study.model_dump(mode="json", by_alias=True)`.
+        digests: path -> SHA-256 of the study's tables and marts.
 
     Returns:
         HTML, and the content of cells.json: `findings` (lens, text: one main finding a lens), `cells`
-        (id, mart, key, column, raw, format, shown) and `charts` (chart, marts).
+        (id, mart, key, column, raw, format, shown), `sources` (a record a table) and `charts` (a record a chart).
     """
     cells = make_cells(marts, design)
     found = {name: [sentence(f, cells) for f in findings.of_lens(name, marts)] for name in LENSES}
@@ -289,12 +294,15 @@ def render(
         "dark_json": _script_json(style.DARK),
         "vega": Markup(vega_bundle()),
     }  # fmt: skip
-    listed = {
+    listed: dict[str, Any] = {
         "study": study,
         "findings": [{"lens": f.lens, "text": f.fill(plain)} for f in findings.main(marts)],
         "cells": cells.list(),
-        "charts": [{"chart": name, "marts": list(gallery.SOURCES[name])} for name in CHART_NAMES],
+        "charts": sources.of_charts({name: chart.spec for name, chart in charts.items()}),
     }
+    drawn = {mart for chart in listed["charts"] for mart in chart["marts"]}
+    named = drawn | {cell["mart"] for cell in listed["cells"]}
+    listed["sources"] = sources.of_tables(study, named, design, digests or {})
     context["cells_json"] = _script_json(compact(listed))
     return _template().render(context) + "\n", listed
 
