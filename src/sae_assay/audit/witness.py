@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,7 @@ class Witnesses:
         self._first: dict[str, int] = {}
         self._wanted = list(marts)
         wanted = {step for mart in self._wanted for step in needs(mart)}
-        with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as db:
-            db.execute("SET TimeZone = 'UTC'")
-            functions.register(db)
-            for name in runner.TABLES:
-                runner._load(db, "planned_cells" if name == "coverage" else name, scores.read_pinned(tables[name]))
-            runner._declare(db, config)
+        with _database(tables, config) as db:
             for (name,) in db.sql("SELECT table_name FROM duckdb_tables() ORDER BY table_name").fetchall():
                 self._leaves(db, name)
             self._ids = {name: _score_ids(db, name) for name in BASES}
@@ -229,6 +225,17 @@ def query_sha256(mart: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def plain(tables: Mapping[str, Path], config: Mapping[str, Any], mart: str) -> pl.DataFrame:
+    """One mart by the plain queries: as `runner.compute` gives it, without the steps that it does not need."""
+    with _database(tables, config) as db:
+        for step in needs(mart):
+            if step in PYTHON_STEPS:
+                runner._load(db, step, bootstrap.run_intervals(db.sql(f"SELECT * FROM {PYTHON_STEPS[step][0]}").pl()))
+            else:
+                runner._run(db, step)
+        return runner._result(db, mart)
+
+
 def replay(
     tables: Mapping[str, Path], config: Mapping[str, Any], mart: str, key: Mapping[str, Any], rows: Mapping[str, Ints]
 ) -> dict[str, Any]:
@@ -246,11 +253,23 @@ def replay(
         for name in BASES:
             kept[name] = Path(folder) / f"{name}.parquet"
             scores.write_pinned(scores.read_pinned(tables[name])[rows[name]], kept[name])
-        table = runner.compute(kept, config)[mart]
+        table = plain(kept, config, mart)
     found = [row for row in table.to_dicts() if all(row[name] == value for name, value in key.items())]
     if len(found) != 1:
         raise AssayError(f"table {mart}", f"has no row {dict(key)} on its witness alone", "report it: the witness lacks rows")
     return found[0]
+
+
+@contextmanager
+def _database(tables: Mapping[str, Path], config: Mapping[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database as `runner.compute` makes it, before the first step."""
+    with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as db:
+        db.execute("SET TimeZone = 'UTC'")
+        functions.register(db)
+        for name in runner.TABLES:
+            runner._load(db, "planned_cells" if name == "coverage" else name, scores.read_pinned(tables[name]))
+        runner._declare(db, config)
+        yield db
 
 
 def _score_ids(db: duckdb.DuckDBPyConnection, table: str) -> list[str]:

@@ -90,7 +90,7 @@
     }
     add("Values", [from.path + short(from.sha256)]);
     add("Query", [from.sql + short(from.sql_sha256)]);
-    add("Tables it reads", Object.keys(from.tables).map(function (name) { return name + short(from.tables[name]); }));
+    add("Tables it reads", [Object.keys(from.tables).map(function (name) { return name + short(from.tables[name]); }).join(", ")]);
     add("Score files", ["results/scores/" + listed.study + "/SUBSTRATE/SAE/SEED.parquet; the command lists the rows used"]);
   }
   function show(title, name, origin) {
