@@ -166,7 +166,9 @@ def findings(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) -> None:
 @command
 def trace(
     number: Annotated[str, typer.Argument(help="A cell's id, chart:NAME, or a number as the report shows it.")],
-    rows: Annotated[bool, typer.Option("--rows", help="Print all witness rows as CSV (with --json: in the JSON).")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Print all witness rows as CSV (with --json: in the JSON).")
+    ] = False,
     study: StudyOption = DEFAULT_STUDY,
     as_json: Json = False,
 ) -> None:

@@ -33,9 +33,7 @@ class Chain:
             files: what to explain.
             up_to_inputs: follow the makers' inputs too, to the first.
         """
-        makers = {
-            item: run for runs in ledger.runs.values() for run in reversed(runs) for item in run.outputs.items()
-        }
+        makers = {item: run for runs in ledger.runs.values() for run in reversed(runs) for item in run.outputs.items()}
         made = {path for path, _ in makers}
         chain, queue, seen = cls(), sorted(set(files)), set[tuple[str, str]]()
         known: set[str] = set()
@@ -62,7 +60,17 @@ class Chain:
 
 def run_facts(run: Run) -> dict[str, Any]:
     """What an auditor asks of a run, from its record."""
-    kept = ("start", "duration_ms", "peak_memory_bytes", "commit", "dirty", "cpu", "threads", "environment", "lock_digest")
+    kept = (
+        "start",
+        "duration_ms",
+        "peak_memory_bytes",
+        "commit",
+        "dirty",
+        "cpu",
+        "threads",
+        "environment",
+        "lock_digest",
+    )
     return {
         "rule": run.rule,
         "wildcards": run.wildcards,

@@ -75,7 +75,9 @@ class _Step:
         self._check_surrogates(tree)
         self._query(tree, step, {})
 
-    def _refuse(self, construct: str, remedy: str = "write the query without it, or teach audit/lineage.py its rows") -> AssayError:
+    def _refuse(
+        self, construct: str, remedy: str = "write the query without it, or teach audit/lineage.py its rows"
+    ) -> AssayError:
         return AssayError(f"statistics/sql/{self.step}.sql", f"{construct} cannot be followed to its rows", remedy)
 
     def _check_surrogates(self, tree: exp.Expr) -> None:
@@ -94,6 +96,7 @@ class _Step:
         while isinstance(tree, exp.Subquery) and not tree.args.get("with_"):
             tree = tree.this
         scope = self._expressions(tree, scope)
+        query: exp.Expr
         if isinstance(tree, exp.Select):
             alike = bool(tree.args.get("distinct"))
             query, windows = self._select(tree, name, scope)
@@ -152,7 +155,9 @@ class _Step:
             return
         odd = {key for key, value in tree.args.items() if value} - _UNION_PARTS
         if not isinstance(tree, exp.Union) or odd or bool(tree.args.get("distinct")) != distinct:
-            raise self._refuse(f"{type(tree).__name__.upper()} {' '.join(sorted(odd))}".strip() + " inside a set operation")
+            raise self._refuse(
+                f"{type(tree).__name__.upper()} {' '.join(sorted(odd))}".strip() + " inside a set operation"
+            )
         yield from self._branches(tree.this, distinct)
         yield from self._branches(tree.expression, distinct)
 
@@ -169,7 +174,9 @@ class _Step:
         if distinct and (distinct.args.get("on") or grouped or any(tree.find_all(exp.Explode))):
             raise self._refuse("DISTINCT ON, or DISTINCT beside groups or unnest()")
         if partitions and (grouped or distinct or any(tree.find_all(exp.Explode))):
-            raise self._refuse("a window function beside GROUP BY, DISTINCT or unnest()", "use a common table expression")
+            raise self._refuse(
+                "a window function beside GROUP BY, DISTINCT or unnest()", "use a common table expression"
+            )
         if distinct and len(refs) > 1:
             return self._apart(tree, name, row), 0
         if distinct:  # equal rows are a group
@@ -248,16 +255,14 @@ class _Step:
         A correlated subquery, hoisted, names columns that it does not know: DuckDB then refuses it.
         """
         refs = []
-        while inner := next((q for q in _below(tree) if isinstance(q, exp.Query) and not isinstance(q, exp.Table)), None):
+        for found in [node for node in _below(tree) if isinstance(node, exp.Query)]:
+            query = found.this if isinstance(found, exp.Subquery) else found
             table = f"{name}__inner_{len(self.pieces)}"
-            query = inner.this if isinstance(inner, exp.Subquery) else inner
             self._query(query.copy(), table, scope)
-            every = f"SELECT 1 AS one, flatten(list([\"{table}\".rowid + getvariable('at_{table}')])) AS {REFS} FROM {table}"
-            self.pieces.append(Piece(f"{table}__all", every))
-            query.replace(exp.Placeholder(this=table))
+            row = f"\"{table}\".rowid + getvariable('at_{table}')"
+            self.pieces.append(Piece(f"{table}__all", f"SELECT 1 AS one, list({row}) AS {REFS} FROM {table}"))
+            query.replace(_parsed(f"SELECT * FROM {table}"))
             refs.append(f"getvariable('at_{table}__all')")
-        for holder in list(tree.find_all(exp.Placeholder)):
-            holder.replace(_parsed(f"SELECT * FROM {holder.this}"))
         return refs
 
     def _partitions(self, tree: exp.Select) -> list[str]:

@@ -26,6 +26,7 @@ from sae_assay.ledger.records import Ledger
 from sae_assay.plan import Plan
 from sae_assay.report import queries
 from sae_assay.report.cells import raw
+from sae_assay.report.paper import published
 from sae_assay.report.sources import of_tables
 from sae_assay.statistics import runner
 from sae_assay.study import Study
@@ -137,6 +138,8 @@ def trace(report: Report, asked: str, study: str) -> dict[str, Any]:
     if source is None:
         raise AssayError(found["id"], f"names the table {found['mart']}, which nothing makes", "rebuild the report")
     known = {"cell": found, "places": report.places(found["id"]), "source": source}
+    if source["kind"] == "published":
+        known["published"] = published().filter(_same(found["key"])).to_dicts()[0]
     if source["kind"] != "query":
         return known | {"recompute": [f"uv run snakemake --cores 1 --force {report.folder}/report.html"]}
     return known | _computed(report.study, found, source, plan, ledger, study)
@@ -215,7 +218,9 @@ def witness_rows(tables: Mapping[str, Path], numbers: Mapping[str, Any]) -> pl.D
     parts = []
     for base in witness.BASES:
         rows = scores.read_pinned(tables[base])[numbers[base]]
-        ids = pl.Series("score_id", [scores.score_id(row) for row in rows.select(scores.KEY).to_dicts()], dtype=pl.String)
+        ids = pl.Series(
+            "score_id", [scores.score_id(row) for row in rows.select(scores.KEY).to_dicts()], dtype=pl.String
+        )
         parts.append(rows.select(pl.lit(base).alias("table"), ids, *ROW_COLUMNS))
     return pl.concat(parts)
 

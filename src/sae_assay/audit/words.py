@@ -20,10 +20,14 @@ def describe(found: dict[str, Any]) -> str:
         return "\n".join([*lines, *_runs(found["runs"]), *_at("recompute", found["recompute"])])
     row = ", ".join(f"{name} = {value}" for name, value in cell["key"].items() if value is not None)
     lines += _at("cell", [cell["id"], f"column {cell['column']} of table {cell['mart']}, row {row}"])
-    lines += _at("exact value", [_value(cell["raw"]), f"format {cell['format']}, shown as {cell['shown']}, tolerance: none"])
+    lines += _at(
+        "exact value", [_value(cell["raw"]), f"format {cell['format']}, shown as {cell['shown']}, tolerance: none"]
+    )
     if source["kind"] == "published":
-        hand = "A published number, not computed here; the row's column `confidence` says whether it is second hand."
-        return "\n".join([*lines, *_at("source", [f"{source['path']}  SHA-256 {source['sha256']}", hand])])
+        row = found["published"]
+        hand = f"A published number, not computed here: {row['confidence']}, of {row['substrate']}"
+        texts = [f"{source['path']}  SHA-256 {source['sha256']}", hand + (f"; {row['note']}" if row["note"] else "")]
+        return "\n".join([*lines, *_at("source", texts)])
     if source["kind"] == "design":
         declared = f"{source['path']}  SHA-256 {source['sha256']}"
         return "\n".join([*lines, *_at("source", [declared, "A choice of the study or a constant of the method."])])
@@ -32,7 +36,9 @@ def describe(found: dict[str, Any]) -> str:
 
 def _computed(found: dict[str, Any]) -> list[str]:
     source, witness = found["source"], found["witness"]
-    verdict = "equal bit by bit" if found["value"]["equal"] else f"DIFFERS: the queries now give {found['value']['raw']}"
+    verdict = (
+        "equal bit by bit" if found["value"]["equal"] else f"DIFFERS: the queries now give {found['value']['raw']}"
+    )
     lines = _at("table", [f"{source['path']}  SHA-256 {source['sha256']}", f"recomputed just now: {verdict}"])
     lines += _at("query", [f"{source['sql']}  SHA-256 with all that it needs {source['sql_sha256']}"])
     lines += _at("it needs", [", ".join(q["step"] for q in found["queries"][:-1]) or "no other step"])
@@ -43,9 +49,14 @@ def _computed(found: dict[str, Any]) -> list[str]:
     if rows.height > FIRST:
         lines += _at("", [f"... and {rows.height - FIRST:,} more: --rows lists them all"])
     files = found["score_files"]
-    lines += _at("score files", [f"{len(files)} files", *(f"{f['path']}  SHA-256 {f['sha256']}" for f in files[:FIRST])])
+    lines += _at(
+        "score files", [f"{len(files)} files", *(f"{f['path']}  SHA-256 {f['sha256']}" for f in files[:FIRST])]
+    )
     lines += _runs(found["runs"])
-    lines += _at("inputs", [f"{path}  SHA-256 {sha}" for path, sha in sorted(found["inputs"].items())] or ["none but seeds and settings"])
+    lines += _at(
+        "inputs",
+        [f"{path}  SHA-256 {sha}" for path, sha in sorted(found["inputs"].items())] or ["none but seeds and settings"],
+    )
     if found["missing"]:
         lines += _at("UNEXPLAINED", [f"{path}: no record has this content" for path in found["missing"]])
     return [*lines, *_at("recompute", found["recompute"])]

@@ -42,13 +42,17 @@ def reads(step: str) -> frozenset[str]:
     known = {*runner.PLAN, *runner.TABLES, *DECLARED, "planned_cells"} - {step}
     own = {cte.alias for cte in tree.find_all(exp.CTE)}
     if unknown := found - known - own:
-        raise AssayError(query_file(step), f"reads {', '.join(sorted(unknown))}, which no step makes", "correct the query")
+        raise AssayError(
+            query_file(step), f"reads {', '.join(sorted(unknown))}, which no step makes", "correct the query"
+        )
     # a common table expression that bears a table's name may read that table
     return frozenset((found & known) - {name for name in own if not _reads_itself(tree, name)})
 
 
 def _reads_itself(tree: exp.Expr, name: str) -> bool:
-    return any(table.name == name for cte in tree.find_all(exp.CTE) if cte.alias == name for table in cte.find_all(exp.Table))
+    return any(
+        table.name == name for cte in tree.find_all(exp.CTE) if cte.alias == name for table in cte.find_all(exp.Table)
+    )
 
 
 @cache

@@ -61,6 +61,10 @@ def _of_mart(study: str, mart: str, digests: Mapping[str, str]) -> dict[str, Any
 def of_charts(specs: Mapping[str, str]) -> list[dict[str, Any]]:
     """A record a chart, which all of its points share: `chart`, `marts`, `data_sha256` (canonical JSON of its data)."""
     return [
-        {"chart": name, "marts": list(gallery.SOURCES[name]), "data_sha256": digest(json.loads(specs[name])["datasets"])}
+        {
+            "chart": name,
+            "marts": list(gallery.SOURCES[name]),
+            "data_sha256": digest(json.loads(specs[name])["datasets"]),
+        }
         for name in CHART_NAMES
     ]
