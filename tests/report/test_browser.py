@@ -106,11 +106,11 @@ def _said(page: Any) -> str:
 @pytest.mark.parametrize("width", [1280, 360])
 def test_a_click_on_a_number_shows_its_chain(opened: Callable[..., Any], width: int) -> None:
     page = opened(width)
-    page.execute_script("document.querySelector('#reseed td data[data-cell]').click()")
+    page.execute_script("document.querySelector('#reseed td data[data-cell^=reseed_noise]').click()")
     said = _said(page)
     for word in ("of table reseed_noise", "statistics/sql/reseed_noise.sql", "results/scores/test", "= 0x1."):
         assert word in said
-    name = page.execute_script("return document.querySelector('#reseed td data[data-cell]').dataset.cell")
+    name = page.execute_script("return document.querySelector('#reseed td data[data-cell^=reseed_noise]').dataset.cell")
     assert f"uv run sae-assay trace '{name}' --study test" in said
     box = page.execute_script(
         "const b = document.getElementById('where').getBoundingClientRect(); return [b.left, b.right]"
