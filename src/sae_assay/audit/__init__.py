@@ -1,1 +1,1 @@
-"""Checking what a study recorded: trace a number to its bytes, verify, bundle. Nothing but the command line imports this."""
+"""What an auditor runs: it reads the ledger and the artifacts as data, and trusts neither."""
