@@ -175,6 +175,42 @@ def findings(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) -> None:
     )
 
 
+@command
+def trace(
+    number: Annotated[str, typer.Argument(help="A cell's id, chart:NAME, or a number as the report shows it.")],
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Print all witness rows as CSV (with --json: in the JSON).")
+    ] = False,
+    study: StudyOption = DEFAULT_STUDY,
+    as_json: Json = False,
+) -> None:
+    """Follow a number of the report to its query, score rows, jobs, code and inputs, and say how to recompute it.
+
+    Exit 1: the report shows no such number, or several (they are listed with their ids). A number that begins with a plain
+    minus sign goes behind `--`.
+
+    Example: sae-assay trace scorecard:mini:tpp:D1:all:estimate
+    """
+    from sae_assay.audit.trace import Report, Unknown, for_machines
+    from sae_assay.audit.trace import trace as follow
+    from sae_assay.audit.words import describe
+    from sae_assay.study import Study
+
+    try:
+        found = follow(Report.read(Study.load(study).study), number, study)
+    except Unknown as unknown:
+        lines = [f"{unknown.message}:" if unknown.candidates else unknown.message]
+        lines += [f"  {name}  {shown}" for name, shown in unknown.candidates]
+        listed = [{"id": name, "shown": shown} for name, shown in unknown.candidates]
+        _print({"error": unknown.message, "candidates": listed}, as_json, "\n".join(lines))
+        raise typer.Exit(1) from None
+    if rows and not as_json:
+        text = found["witness"]["table"].write_csv() if "witness" in found else describe(found)
+        typer.echo(text, nl="witness" not in found)
+        return
+    _print(for_machines(found, rows), as_json, "" if as_json else describe(found))
+
+
 def _study_name(study: str, root: Path) -> str:
     """The name of a study of the tree at `root`."""
     from sae_assay.study import Study
