@@ -152,5 +152,18 @@
     if (!navigator.clipboard) { chosen(); return; }
     navigator.clipboard.writeText(command.textContent).then(function () { copy.textContent = "Copied"; }, chosen);
   });
-  all();
+  function unpacked(id) {
+    var bytes = Uint8Array.from(atob(document.getElementById(id).textContent), function (c) { return c.charCodeAt(0); });
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  }
+  if (!window.DecompressionStream) {  // an old browser: the still pictures stay
+    figures.forEach(function (figure) { figure.classList.add("failed"); });
+    return;
+  }
+  unpacked("vega").then(function (code) {
+    var script = document.createElement("script");
+    script.textContent = code;
+    document.head.appendChild(script);
+    return all();
+  });
 })();
