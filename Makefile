@@ -29,6 +29,7 @@ test: install            ## the tests that take minutes at most
 
 test-slow: install       ## the tests that import sae_lens, run workflows, or call the real sae_bench
 	$(UV) sync --frozen --quiet --project envs/saebench
+	$(UV) sync --frozen --quiet --project envs/rocrate
 	$(UV) run --frozen pytest -n $(CORES) --dist loadfile -m "slow or saebench"
 
 check: install           ## format, lint, types, tests

@@ -19,6 +19,7 @@ rule charts:
 rule report:
     input:
         **plan.marts(),
+        tables=list(plan.tables().values()),
         charts=plan.charts(),
         templates=[path for pattern in ("report/templates/*", "report/*.csv", "statistics/sql/*.yml") for path in plan.package_files(pattern)],
     output:

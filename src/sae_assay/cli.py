@@ -31,7 +31,17 @@ StudyOption = Annotated[
 DEFAULT_STUDY = "config.yaml"
 
 
-def command(function: Callable[..., Any]) -> Callable[..., Any]:
+bundle_app = typer.Typer(
+    help="Bundles: one hash over all records of a study, chained, signed; and the check of who signed what.",
+    no_args_is_help=True,
+)
+export_app = typer.Typer(help="The recorded study in other tools' formats.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(export_app, name="export")
+RootOption = Annotated[Path, typer.Option("--root", help="The tree to look at; none of its code is run.")]
+
+
+def command(function: Callable[..., Any], to: typer.Typer = app, name: str | None = None) -> Callable[..., Any]:
     """Register a command whose errors are one line and exit code 2, without a traceback."""
 
     @functools.wraps(function)
@@ -42,7 +52,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             typer.echo(f"sae-assay: {error}", err=True)
             raise typer.Exit(2) from None
 
-    return app.command(name=function.__name__.replace("_", "-"))(guarded)
+    return to.command(name=name or function.__name__.replace("_", "-"))(guarded)
 
 
 def _print(value: Any, as_json: bool, text: str) -> None:
@@ -146,6 +156,8 @@ def compare_recorded(study: StudyOption = DEFAULT_STUDY, as_json: Json = False) 
     with recorded_checkout(name) as recorded:
         result = compare_scores(recorded, Path(), name, load_tolerances())
     lines = [f"{result.verdict}: {result.equal_files} of {result.files} score files are equal byte for byte"]
+    if result.not_comparable:
+        lines.append(f"not comparable between retrained SAEs: {', '.join(sorted(result.not_comparable))}")
     lines += [f"{finding['item']}: {finding['found']}. What to do: {finding['remedy']}." for finding in result.findings]
     _print(result.as_dict(), as_json, "\n".join(lines))
     raise typer.Exit(1 if result.findings else 0)
@@ -204,6 +216,159 @@ def verify(
         page.write(report, certificate)
     _print(report.as_dict(), as_json, report.text())
     raise typer.Exit(1 if report.failed else 0)
+
+
+@command
+def trace(
+    number: Annotated[str, typer.Argument(help="A cell's id, chart:NAME, or a number as the report shows it.")],
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Print all witness rows as CSV (with --json: in the JSON).")
+    ] = False,
+    study: StudyOption = DEFAULT_STUDY,
+    as_json: Json = False,
+) -> None:
+    """Follow a number of the report to its query, score rows, jobs, code and inputs, and say how to recompute it.
+
+    Exit 1: the report shows no such number, or several (they are listed with their ids). A number that begins with a plain
+    minus sign goes behind `--`.
+
+    Example: sae-assay trace scorecard:mini:tpp:D1:all:estimate
+    """
+    from sae_assay.audit.trace import Report, Unknown, for_machines
+    from sae_assay.audit.trace import trace as follow
+    from sae_assay.audit.words import describe
+    from sae_assay.study import Study
+
+    try:
+        found = follow(Report.read(Study.load(study).study), number, study)
+    except Unknown as unknown:
+        lines = [f"{unknown.message}:" if unknown.candidates else unknown.message]
+        lines += [f"  {name}  {shown}" for name, shown in unknown.candidates]
+        listed = [{"id": name, "shown": shown} for name, shown in unknown.candidates]
+        _print({"error": unknown.message, "candidates": listed}, as_json, "\n".join(lines))
+        raise typer.Exit(1) from None
+    if rows and not as_json:
+        text = found["witness"]["table"].write_csv() if "witness" in found else describe(found)
+        typer.echo(text, nl="witness" not in found)
+        return
+    _print(for_machines(found, rows), as_json, "" if as_json else describe(found))
+
+
+def _study_name(study: str, root: Path) -> str:
+    """The name of a study of the tree at `root`."""
+    from sae_assay.study import Study
+
+    return Study.load(root / study if study.endswith((".yaml", ".yml")) else root / "studies" / f"{study}.yaml").study
+
+
+@functools.partial(command, to=bundle_app, name="keygen")
+def bundle_keygen(
+    file: Annotated[Path, typer.Argument(help="A new file outside any repository; only you can read it.")],
+    name: Annotated[str, typer.Option("--name", help="Who holds the key, as shown when it has signed.")] = "me",
+    as_json: Json = False,
+) -> None:
+    """Make an ed25519 key, and print the entry by which others trust it (trusted-keys.yaml).
+
+    Example: sae-assay bundle keygen ~/sae-assay.pem --name "Ada Auditor"
+    """
+    from sae_assay.audit.signing import generate_key
+    from sae_assay.audit.trust import public_entry
+
+    entry = public_entry(generate_key(file).public_key, name)
+    head, *tail = [f"{key}: {json.dumps(value)}" for key, value in entry.items()]
+    _print(entry, as_json, "\n".join([f"  - {head}", *(f"    {text}" for text in tail)]))
+
+
+@functools.partial(command, to=bundle_app, name="sign")
+def bundle_sign(
+    key: Annotated[
+        Path, typer.Option("--key", envvar="SAE_ASSAY_KEY", help="Private key: ed25519 PEM, or OpenSSH with --ssh.")
+    ],
+    ssh: Annotated[bool, typer.Option("--ssh", help="Sign with `ssh-keygen -Y`.")] = False,
+    study: StudyOption = DEFAULT_STUDY,
+    root: RootOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Bundle the committed records of a study and sign the bundle; nothing is signed unless it verifies at depth 2.
+
+    Writes results/ledger/STUDY/bundles/NNNN.json and its signature; commit both. Nothing changed: one more signature.
+
+    Example: sae-assay bundle sign --key ~/.ssh/id_ed25519 --ssh
+    """
+    from sae_assay.audit.seal import records_hold, seal
+
+    name = _study_name(study, root)
+    done = seal(root, name, key, ssh, verify=lambda: records_hold(root, name))
+    count = sum(done["bundle"]["records"].values())
+    _print(done, as_json, f"signed bundle {done['bundle']['number']:04d} over {count} records: {done['signature']}")
+
+
+@functools.partial(command, to=bundle_app, name="check")
+def bundle_check(
+    require_signed: Annotated[
+        bool, typer.Option("--require-signed", help="A bundle without a trusted signature is a finding.")
+    ] = False,
+    trusted_keys: Annotated[
+        Path | None, typer.Option("--trusted-keys", help="Your own list; by default the tree's trusted-keys.yaml.")
+    ] = None,
+    study: StudyOption = DEFAULT_STUDY,
+    root: RootOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Recompute the bundles' hashes over the records, their chain and signatures; say who signed what, and when.
+
+    Example: sae-assay bundle check --require-signed --trusted-keys ~/trusted-keys.yaml
+    """
+    from sae_assay.audit.seal import check, report_lines
+    from sae_assay.audit.trust import TRUSTED, read_trust
+
+    trust_file = trusted_keys or root / TRUSTED
+    if trusted_keys and not trusted_keys.exists():
+        raise AssayError(str(trusted_keys), "no such file", "name a file like trusted-keys.yaml")
+    report = check(root, _study_name(study, root), read_trust(trust_file), require_signed)
+    _print(report.as_dict() | {"trusted_keys": str(trust_file)}, as_json, "\n".join(report_lines(report, trust_file)))
+    raise typer.Exit(0 if report.clean else 1)
+
+
+@functools.partial(command, to=bundle_app, name="prove")
+def bundle_prove(
+    record_id: Annotated[str, typer.Argument(help="A record's id: 64 hex digits.")],
+    study: StudyOption = DEFAULT_STUDY,
+    root: RootOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Print the hashes by which anyone can see that a record is in the last bundle, without the other records.
+
+    Exit 1: there is a proof for the records here, but it does not lead to the last bundle's root.
+
+    Example: sae-assay bundle prove 934c1c22b261c333f72b31e44638760e5ad677967922d9f8a379591988d0088b --json
+    """
+    from sae_assay.audit.seal import proof_of
+
+    found = proof_of(root, _study_name(study, root), record_id)
+    text = "\n".join([f"entry {found['index']} of {found['size']}", *found["path"], f"root {found['merkle_root']}"])
+    _print(found, as_json, text)
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
+@functools.partial(command, to=export_app, name="ro-crate")
+def export_ro_crate(
+    out: Annotated[Path, typer.Argument(help="A new .zip file, or a new folder.")],
+    with_files: Annotated[
+        bool, typer.Option("--with-files", help="Put the recorded files that are on disk into the crate.")
+    ] = False,
+    study: StudyOption = DEFAULT_STUDY,
+    root: RootOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Write a study's records as a Workflow Run RO-Crate 0.5; the records stay the source. Equal records: equal bytes.
+
+    Example: sae-assay export ro-crate /tmp/default.zip --with-files
+    """
+    from sae_assay.audit.rocrate import export
+
+    done = export(root, _study_name(study, root), study, out, with_files)
+    _print(done, as_json, f"{done['out']}: {done['actions']} runs, {done['files']} files, {done['included']} included")
 
 
 if __name__ == "__main__":

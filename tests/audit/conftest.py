@@ -1,115 +1,116 @@
-"""A recorded miniature project, built once a session; every test changes a copy of it."""
+"""A small committed ledger of a made-up study, for bundles and exports."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sae_assay.audit import verify
-from sae_assay.audit.context import Context, Options
-from sae_assay.audit.evidence import true_id
-from sae_assay.audit.findings import Finding
-from sae_assay.audit.replay import VARIABLES, Replay
-from sae_assay.ledger.canonical import canonical
+from sae_assay.ledger.records import LEDGER, line, with_id
 
-HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src"
-LEDGER = Path("results/ledger/tiny")
+STUDY = "small"
+COMMITTED = "2026-01-02T03:04:05+00:00"
 
 
-class Tree:
-    """A copy of the recorded project, and ways to tamper with it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def records(self, kind: str) -> list[dict[str, Any]]:
-        """A ledger file's records (`runs`, `artifacts`, `blobs`, ...)."""
-        return [json.loads(line) for line in (self.root / LEDGER / f"{kind}.jsonl").read_text().splitlines()]
-
-    def write(self, kind: str, records: list[dict[str, Any]], seal: bool = False) -> None:
-        """Write a ledger file; with `seal`, give every record its true id again."""
-        if seal:
-            records = [{**record, "id": true_id(record)} for record in records]
-        text = "".join(sorted(canonical(record) + "\n" for record in records))
-        (self.root / LEDGER / f"{kind}.jsonl").write_text(text)
-
-    def edit(self, kind: str, change: Callable[[dict[str, Any]], None], seal: bool = False) -> None:
-        """Change every record of a file by a function."""
-        records = self.records(kind)
-        for record in records:
-            change(record)
-        self.write(kind, records, seal)
-
-    def path(self, name: str) -> Path:
-        return self.root / name
-
-    def git(self, *arguments: str) -> str:
-        git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
-        return subprocess.run([*git, *arguments], cwd=self.root, check=True, capture_output=True, text=True).stdout
-
-    def commit(self) -> None:
-        self.git("add", "-A")
-        self.git("commit", "-qm", "later")
+def git(root: Path, *arguments: str) -> str:
+    """Run git without the user's own settings, at a fixed time."""
+    variables = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_AUTHOR_DATE": COMMITTED,
+        "GIT_COMMITTER_DATE": COMMITTED,
+    }
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *who, *arguments], cwd=root, env=variables, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as it was recorded; not to be changed."""
-    target = tmp_path_factory.mktemp("audit") / "tree"
-    variables = {**os.environ, **VARIABLES, "PYTHONPATH": str(SOURCE), "GIT_CONFIG_GLOBAL": os.devnull}
-    command = [sys.executable, str(HERE / "build_tree.py"), str(target)]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return target
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture
-def tree(recorded: Path, tmp_path: Path) -> Tree:
-    """A copy, free to be changed."""
-    copy = tmp_path / "tree"
-    shutil.copytree(recorded, copy)
-    return Tree(copy)
+def artifact(path: str, data: bytes) -> dict:
+    """The record of a file."""
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return with_id(
+        {"type": "artifact", "schema": 1, "path": path, "sha256": sha256(data), "size": len(data), "md5": md5}
+    )
 
 
-@pytest.fixture(scope="session")
-def replayed(recorded: Path) -> Iterator[tuple[Replay, Replay]]:
-    """Statistics, and charts and page, made again from the intact tables, once for all tests that leave these alone."""
-    context = verify.open_tree(recorded, "config.yaml", Options(depth=2))
-    with context.replay as replay, context.drawing as drawing:
-        yield replay, drawing
+def run(rule: str, inputs: dict[str, bytes], outputs: dict[str, bytes], start: str, environment: str) -> dict:
+    """The record of a job."""
+    return with_id(
+        {
+            "type": "run",
+            "schema": 1,
+            "study": STUDY,
+            "rule": rule,
+            "step": rule,
+            "wildcards": {"substrate": "mini"},
+            "params": {"study": STUDY, "threads": 1},
+            "params_digest": "0" * 64,
+            "seeds": {"seed": 42},
+            "inputs": {path: sha256(data) for path, data in inputs.items()},
+            "outputs": {path: sha256(data) for path, data in outputs.items()},
+            "code": {f"src/sae_assay/steps/{rule}.py": "1" * 64},
+            "environment": environment,
+            "group": "light",
+            "lock_digest": "2" * 64,
+            "run_id": sha256(rule.encode()),
+            "threads": 1,
+            "numeric_profile": {"profile": "portable"},
+            "libraries": {"device": "cpu"},
+            "cpu": "made up",
+            "peak_memory_bytes": 1000,
+            "start": start,
+            "duration_ms": 1500,
+            "commit": "a" * 40,
+            "dirty": False,
+        }
+    )
 
 
 @pytest.fixture
-def audit(replayed: tuple[Replay, Replay]) -> Callable[..., list[Finding]]:
-    """Runs some checks on a tree whose tables are intact: `audit(tree, graph, plan, depth=2)`."""
+def root(tmp_path: Path) -> Path:
+    """A repository with files, a ledger of nine records, a dvc.lock and a study file, all committed."""
+    root = tmp_path / "tree"
+    table, report = b"table", b"<p>report</p>"
+    files = {f"results/table/{STUDY}/scores.parquet": table, f"results/report/{STUDY}/report.html": report}
+    world = {f"data/worlds/{STUDY}/mini/world.json": b"{}"}
+    for path, data in (files | world).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    environment = with_id({"type": "environment", "schema": 1, "group": "light", "python": "3.11.9", "installed": {}})
+    table_file, report_file = files
+    records = [
+        environment,
+        *(artifact(path, data) for path, data in (files | world).items()),
+        run("world", {}, world, "2026-01-01T00:00:00Z", environment["id"]),
+        run("table", world, {table_file: table}, "2026-01-01T00:00:02Z", environment["id"]),
+        run("report", {table_file: table}, {report_file: report}, "2026-01-01T00:00:04Z", environment["id"]),
+        with_id({"type": "plan", "schema": 1, "study": STUDY, "study_digest": "3" * 64}),
+        with_id({"type": "attempt", "schema": 1, "rule": "table", "outcome": "failed", "reason": "disk full"}),
+    ]
+    write_records(root, records)
+    source = Path(__file__).parents[2]
+    for name in ("Snakefile", "LICENSE", "CITATION.cff", "README.md", "uv.lock"):
+        (root / name).write_bytes((source / name).read_bytes())
+    (root / "config.yaml").write_text((source / "studies/tiny.yaml").read_text().replace("study: tiny", "study: small"))
+    (root / "dvc.lock").write_text("schema: '2.0'\n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "records")
+    return root
 
-    def run(tree: Tree, *checks: Any, depth: int = 1, remote: bool = False) -> list[Finding]:
-        context = opened(tree, depth, remote)
-        context._replay, context._drawing = replayed
-        return [finding for check in checks for finding in check.check(context)]
 
-    return run
-
-
-def opened(tree: Tree, depth: int = 1, remote: bool = False) -> Context:
-    """The context of an audit."""
-    return verify.open_tree(tree.root, "config.yaml", Options(depth=depth, remote=remote))
-
-
-def seen(findings: list[Finding]) -> set[tuple[str, str]]:
-    """(code, item) of the findings that are no notes."""
-    return {(finding.code, finding.item) for finding in findings if not finding.note}
-
-
-def codes(findings: list[Finding]) -> set[str]:
-    """Codes of the findings that are no notes."""
-    return {finding.code for finding in findings if not finding.note}
+def write_records(root: Path, records: list[dict]) -> None:
+    """Write a ledger as `record` does."""
+    folder = root / LEDGER / STUDY
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in {record["type"] for record in records}:
+        lines = sorted(line(record) for record in records if record["type"] == kind)
+        (folder / f"{kind}s.jsonl").write_text("".join(lines))

@@ -97,6 +97,14 @@ def test_retrained_sae_is_held_to_its_mean(sides: tuple[Path, Path]) -> None:
     assert compared(sides).verdict == "DIFFERS"
 
 
+def test_a_metric_without_a_tolerance_is_not_compared_between_retrained_saes(sides: tuple[Path, Path]) -> None:
+    (sides[1] / "data/saes/s/b/a/sae_weights.safetensors").write_bytes(b"other weights")
+    change(sides[1], [0.95, 0.95, None])
+    tolerances = {**TOLERANCES, "retrained": {"default": 0.05, "tpp.score": None}}
+    result = compare.compare_scores(*sides, "s", tolerances)
+    assert result.verdict == "WITHIN_TOLERANCE" and result.not_comparable == {"tpp.score"}
+
+
 def test_another_status_of_the_same_sae_is_a_finding(sides: tuple[Path, Path]) -> None:
     change(sides[1], [0.5, 0.7, 0.9])
     assert "another status" in compared(sides).findings[0]["found"]

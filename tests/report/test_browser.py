@@ -99,13 +99,55 @@ def test_charts_fit_a_phone(opened: Callable[..., Any]) -> None:
     assert max(widths) <= 360
 
 
-def test_a_click_on_a_number_shows_its_cell(opened: Callable[..., Any]) -> None:
-    page = opened(1280)
-    place = page.execute_script(
-        "document.querySelector('#method data[data-cell]').click(); return document.getElementById('where').textContent"
+def _said(page: Any) -> str:
+    return page.execute_script("const w = document.getElementById('where'); return w.hidden ? '' : w.innerText")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_click_on_a_number_shows_its_chain(opened: Callable[..., Any], width: int) -> None:
+    page = opened(width)
+    page.execute_script("document.querySelector('#reseed td data[data-cell^=reseed_noise]').click()")
+    said = _said(page)
+    for word in ("of table reseed_noise", "statistics/sql/reseed_noise.sql", "results/scores/test", "= 0x1."):
+        assert word in said
+    name = page.execute_script("return document.querySelector('#reseed td data[data-cell^=reseed_noise]').dataset.cell")
+    assert f"uv run sae-assay trace '{name}' --study test" in said
+    box = page.execute_script(
+        "const b = document.getElementById('where').getBoundingClientRect(); return [b.left, b.right]"
     )
-    assert "table study" in place
-    assert "exact value 0x1." in place
+    assert box[0] >= 0
+    assert box[1] <= width
+    page.execute_script("document.querySelector('#where .close').click()")
+    assert _said(page) == ""
+    assert page.get_log("browser") == []
+
+
+@pytest.mark.parametrize("key", ["\ue007", " "])  # Enter, Space
+def test_a_key_on_a_number_shows_its_chain_and_escape_returns(opened: Callable[..., Any], key: str) -> None:
+    page = opened(1280)
+    number = page.find_element("css selector", "#method data[data-cell]")
+    assert number.get_attribute("role") == "button"
+    number.send_keys(key)
+    assert "of table study" in _said(page)
+    page.find_element("id", "where").send_keys("\ue00c")
+    assert _said(page) == ""
+    assert page.execute_script("return document.activeElement.matches('#method data[data-cell]')")
+
+
+def test_a_click_on_a_point_shows_its_chart(opened: Callable[..., Any]) -> None:
+    page = opened(1280)
+    x, y = page.execute_script(
+        "const p = document.querySelector('figure[data-chart=truth_scatter] .live .mark-symbol.role-mark path');"
+        "p.scrollIntoView({behavior: 'instant', block: 'center'}); const b = p.getBoundingClientRect();"
+        "return [b.x + b.width / 2, b.y + b.height / 2]"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        event = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+        page.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+    said = _said(page)
+    for word in ("sae id = ", "truth_scatter.json", "panel_points.sql", "trace 'chart:truth_scatter'"):
+        assert word in said
+    assert page.get_log("browser") == []
 
 
 def test_without_scripts_the_pictures_are_shown(opened: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 from sae_assay.report import page, paper
 from sae_assay.report.cells import raw, shown
 from sae_assay.report.names import CHART_NAMES
+from sae_assay.report.untraced import untraced_numbers
 from sae_assay.statistics import contracts
 from sae_assay.steps import report as step
 from sae_assay.study import Study
@@ -135,11 +137,75 @@ def test_the_page_embeds_the_same_cells(html: str, listed: dict) -> None:
     assert inside == json.loads(json.dumps(page.compact(listed)))
 
 
-def test_numbers_outside_of_cells_are_names_not_results(read: Reader) -> None:
-    """No decimal fraction, and no percentage but the method's own, is typed into the page."""
-    bare = read.bare.split("Three main findings")[1].split("Reproduce it")[0]
-    assert set(re.findall(r"(?<![\w.])\d*\.\d+", bare)) <= {"0.1", ".5", "0.001"}  # reading help; a status' definition
-    assert set(re.findall(r"(\d+) %", bare)) <= {"95", "20", "5"}
+SUBSTRATES = ("mini", "smollm2")
+
+
+def test_no_number_on_the_page_is_untraced(html: str) -> None:
+    assert untraced_numbers(html, SUBSTRATES) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("<p>about 0.73</p>", "about 0.73"),
+        ("<td>0.\u0667</td>", "0.\u0667"),  # a digit of another script
+        ("<p>x\u00b2 and \u00bd</p>", "x\u00b2 and \u00bd"),
+        ("<p>n = 10.5</p>", "n = 10.5"),
+        ("<data>0.73</data>", "0.73"),  # no cell stands behind it
+        ("<p>L01</p>", "L01"),
+        ("<b>D</b><b>6</b>", "D6"),
+    ],
+)
+def test_a_typed_number_is_found(html: str, typed: str, found: str) -> None:
+    forged = html.replace('<section id="coverage">', typed + '<section id="coverage">')
+    assert any(found in context for context in untraced_numbers(forged, SUBSTRATES))
+
+
+def test_names_that_are_numbers_hide_nothing() -> None:
+    assert untraced_numbers("<p>mini2 scored 7, Lens 1, F1, n = 10</p>", ("mini2", "7")) == [
+        "\u25a1 scored 7, \u25a1, \u25a1, \u25a1"
+    ]
+
+
+def test_constants_of_the_method_stand_in_the_queries_that_they_name() -> None:
+    texts = {"method.threshold_shift": ["0.8 * threshold", "1.2 * threshold"], "method.test_level": ["p < 0.05"]}
+    assert set(texts) == set(page.METHOD)
+    for name, (_, source) in page.METHOD.items():
+        query = (ROOT / "src/sae_assay" / source).read_text(encoding="utf-8")
+        assert all(text in query for text in texts[name])
+
+
+def test_published_numbers_say_whose_they_are(html: str) -> None:
+    second = set(re.findall(r'data-cell="(paper:[^"]*):value"', html))
+    labels = set(re.findall(r'data-cell="(paper:[^"]*):confidence"[^>]*>second hand<', html))
+    assert second == labels != set()
+
+
+def test_every_table_and_chart_has_a_source(listed: dict, html: str) -> None:
+    assert {cell["mart"] for cell in listed["cells"]} <= set(listed["sources"])
+    for mart, source in listed["sources"].items():
+        if source["kind"] == "query":
+            assert source["sql"] == f"src/sae_assay/statistics/sql/{mart}.sql"
+            assert source["tolerance"] is None
+    paper_file = (ROOT / listed["sources"]["paper"]["path"]).read_bytes()
+    assert listed["sources"]["paper"]["sha256"] == hashlib.sha256(paper_file).hexdigest()
+    for chart in listed["charts"]:
+        text = re.search(f'id="spec-{chart["chart"]}">(.*?)</script>', html, re.S)
+        assert text
+        data = json.dumps(json.loads(text[1])["datasets"], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        assert len(chart["data_sha256"]) == 64
+        assert json.loads(data) != {}
+
+
+def test_a_source_has_the_digests_of_the_files_at_hand(marts: dict[str, pl.DataFrame], charts: Path) -> None:
+    drawn = {
+        n: page.Chart(*((charts / f"{n}{s}").read_text(encoding="utf-8") for s in (".json", ".svg")))
+        for n in CHART_NAMES
+    }
+    design = Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
+    digests = {"results/table/test/scores.parquet": "a" * 64, "results/statistics/test/coverage.parquet": "b" * 64}
+    source = page.render("test", marts, drawn, design, digests)[1]["sources"]["coverage"]
+    assert (source["tables"], source["sha256"]) == ({"scores": "a" * 64}, "b" * 64)
 
 
 def test_three_findings_one_a_lens(listed: dict, read: Reader) -> None:

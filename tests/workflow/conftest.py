@@ -25,6 +25,8 @@ PARTS = (
     ".gitignore",
     ".dvcignore",
     "tolerances.yaml",
+    "CITATION.cff",
+    "trusted-keys.yaml",
 )
 
 
@@ -121,10 +123,9 @@ class Project:
         process.wait()
 
 
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has run the tiny study and recorded it."""
-    project = Project(tmp_path_factory.mktemp("recorded") / "project")
+def project_of(path: Path, config: str) -> Project:
+    """A project with this repository's code, in git, whose config.yaml is `config`; nothing is computed yet."""
+    project = Project(path)
     project.path.mkdir()
     for name in PARTS:
         source = ROOT / name
@@ -137,10 +138,33 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
         for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
             shutil.copy(ROOT / folder / name, project.path / folder / name)
     shutil.copy(ROOT / "data/registry.yaml", project.path / "data/registry.yaml")
-    shutil.copy(ROOT / "studies/tiny.yaml", project.path / "config.yaml")
+    (project.path / "config.yaml").write_text(config, encoding="utf-8")
     project.git("init", "-q")
     project.git("add", "-A")
     project.git("commit", "-qm", "code")
+    return project
+
+
+def pull_away_from(project: Project, path: Path) -> Project:
+    """A clone after `dvc pull`, made while the original was out of reach."""
+    clone = Project(path)
+    project.run("git", "clone", "-q", str(project.path), str(clone.path))
+    away = project.path.with_name("away")
+    project.path.rename(away)
+    try:
+        clone.git("remote", "remove", "origin")
+        clone.dvc("pull", "-q")
+        assert clone.planned() == {}
+    finally:
+        away.rename(project.path)
+    return clone
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has run the tiny study and recorded it."""
+    config = (ROOT / "studies/tiny.yaml").read_text(encoding="utf-8")
+    project = project_of(tmp_path_factory.mktemp("recorded") / "project", config)
     project.snakemake()
     project.assay("record", "--push")
     project.git("add", "-A")
@@ -151,17 +175,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def pulled(recorded: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone of it after `dvc pull`, made while the original was out of reach."""
-    clone = Project(tmp_path_factory.mktemp("pulled") / "clone")
-    recorded.run("git", "clone", "-q", str(recorded.path), str(clone.path))
-    away = recorded.path.with_name("away")
-    recorded.path.rename(away)
-    try:
-        clone.git("remote", "remove", "origin")
-        clone.dvc("pull", "-q")
-        assert clone.planned() == {}
-    finally:
-        away.rename(recorded.path)
-    return clone
+    return pull_away_from(recorded, tmp_path_factory.mktemp("pulled") / "clone")
 
 
 @pytest.fixture

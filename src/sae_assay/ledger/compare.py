@@ -3,7 +3,8 @@
 The recorded files are pulled into a temporary clone; nothing in the working tree is touched. A score file is compared
 byte for byte first. Where bytes differ, scores of the *same* SAE file must agree within `same_sae`, and scores of a
 *retrained* SAE (other weights: training is chaotic across instruction sets) within `retrained`, a multiple of the spread
-over training seeds. Both are declared per metric in tolerances.yaml before use.
+over training seeds. Both are declared per metric in tolerances.yaml before use; null says that training seeds move the
+metric through its whole range, so that retrained SAEs cannot be compared by it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Comparison:
     retrained_saes: set[str] = field(default_factory=set)
     findings: list[dict[str, Any]] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=dict)
+    not_comparable: set[str] = field(default_factory=set)
 
     @property
     def verdict(self) -> str:
@@ -55,6 +57,7 @@ class Comparison:
             "equal_files": self.equal_files,
             "retrained_saes": sorted(self.retrained_saes),
             "largest_difference": dict(sorted(self.largest.items())),
+            "not_comparable": sorted(self.not_comparable),
             "findings": self.findings,
         }
 
@@ -84,14 +87,16 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
         yield clone
 
 
-def load_tolerances(path: Path = TOLERANCES) -> dict[str, dict[str, float]]:
-    """`same_sae` and `retrained`: tolerance per `metric.component`, `default` for the rest."""
+def load_tolerances(path: Path = TOLERANCES) -> dict[str, dict[str, float | None]]:
+    """`same_sae` and `retrained`: tolerance per `metric.component` (null: not comparable), `default` for the rest."""
     if not path.exists():
         raise AssayError(str(path), "no tolerances are declared", "restore the file from git")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def compare_scores(recorded: Path, current: Path, study: str, tolerances: dict[str, dict[str, float]]) -> Comparison:
+def compare_scores(
+    recorded: Path, current: Path, study: str, tolerances: dict[str, dict[str, float | None]]
+) -> Comparison:
     """Compare every recorded score file with the current one of the same path."""
     result = Comparison()
     base = recorded / "results" / "scores" / study
@@ -117,7 +122,7 @@ def _compare_file(
     ours: pl.DataFrame,
     recorded: Path,
     current: Path,
-    tolerances: dict[str, dict[str, float]],
+    tolerances: dict[str, dict[str, float | None]],
 ) -> None:
     retrained = not _same_sae(relative, recorded, current)
     if retrained:
@@ -138,6 +143,9 @@ def _compare_file(
     for row in series.sort(SERIES).iter_rows(named=True):
         name = f"{row['metric']}.{row['component']}"
         limit = limits.get(name, limits["default"])
+        if limit is None:
+            result.not_comparable.add(name)
+            continue
         result.largest[name] = max(result.largest.get(name, 0.0), row["difference"])
         if row["difference"] > limit:
             label = f"{name} {row['hp_name'] or ''}={row['hp_value']} {row['mode'] or ''}"

@@ -24,7 +24,8 @@ ACTIVATIONS = Path("data/activations")
 READS: dict[str, tuple[str, ...]] = {
     "worlds": (),
     "saes": (),
-    "scores": ("saes",),
+    "trajectories": (),
+    "scores": ("saes", "trajectories"),
     "table": ("scores",),
     "statistics": ("table",),
     "charts": ("statistics",),

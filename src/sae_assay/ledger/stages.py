@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 # Families in the bundled remote: folder, and the study's sections that decide them (for `dvc status`; Snakemake asks the
-# rules). Trajectories are left out: the remote may weigh 15 MB, and unfinished snapshots are over a third of what there
-# is. The ledger knows their digests, and a job that must read one makes it again.
+# rules).
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "worlds": ("data/worlds", ("device", "numeric_profile", "substrates")),
     "saes": ("data/saes", ("device", "numeric_profile", "substrates")),
+    "trajectories": ("data/trajectories", ("device", "numeric_profile", "substrates")),
     "scores": ("results/scores", ("device", "numeric_profile", "substrates", "seeds", "metrics")),
     "table": ("results/table", ("substrates", "seeds", "metrics")),
     "statistics": ("results/statistics", ("seeds", "metrics", "scorecard")),

@@ -91,14 +91,14 @@ class Llama:
         Returns:
             [batch, length, d_model].
         """
-        x = self.embedding[tokens]
-        return self._run(x, self.blocks[: layer + 1])
+        x = self.embedding[tokens.to(self.embedding.device)]
+        return self._run(x, self.blocks[: layer + 1]).cpu()
 
     @torch.inference_mode()
     def logits(self, residual: Tensor, layer: int) -> Tensor:
         """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`."""
-        x = self._run(residual, self.blocks[layer + 1 :])
-        return linear(rms_norm(x, (self.config.d_model,), self.norm, self.config.norm_eps), self.unembedding)
+        x = self._run(residual.to(self.embedding.device), self.blocks[layer + 1 :])
+        return linear(rms_norm(x, (self.config.d_model,), self.norm, self.config.norm_eps), self.unembedding).cpu()
 
     def _run(self, x: Tensor, blocks: list[Block]) -> Tensor:
         cos, sin = self._rotations(x.shape[1], x)
@@ -191,8 +191,8 @@ def layer_of(hook: str, file: GgufFile | None = None) -> int:
     return layer
 
 
-def read(path: str | Path, layers: int | None = None) -> Llama:
+def read(path: str | Path, layers: int | None = None, device: str = "cpu") -> Llama:
     """`load` from a path."""
     from sae_assay.lms.gguf import GgufFile
 
-    return load(GgufFile(path), layers=layers)
+    return load(GgufFile(path), layers=layers, device=device)

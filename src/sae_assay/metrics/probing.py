@@ -18,10 +18,10 @@ import torch
 
 from sae_assay.metrics import classification, logistic
 from sae_assay.metrics.probes import draw_sample
-from sae_assay.metrics.records import Record, record
+from sae_assay.metrics.records import Record, record, too_narrow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -29,6 +29,8 @@ COMPONENTS = {"sparse_probing": ("accuracy",), "sae_probes": ("auc", "f1", "accu
 C_GRID = np.logspace(5, -5, 10)
 """Largest first: among equally good values the first is taken, as in the package."""
 FEWEST_ROWS = 4
+LARGE = 512
+"""Training rows above which tasks are batched apart."""
 SEARCH_TOLERANCE = 1e-6
 """Of the fits that only choose C; scikit-learn stops at 1e-4."""
 
@@ -89,13 +91,13 @@ def sparse_probing(tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws],
     for i, k in enumerate(ks):
         fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.shape[1]]
         records += _too_narrow(tasks, k, "sparse_probing")
-        if not fitting:
-            continue
-        problems = [_redrawn(tasks[t], draws[t].train[i], draws[t].test[i]) for t in fitting]
-        batch = _Batch(problems, [_by_mean_difference(p)[:k] for p in problems])
-        theta = logistic.fit(batch.x, batch.y, batch.counts.double(), torch.ones(len(problems)))
-        scores = {"accuracy": batch.test_accuracy(theta)}
-        records += _records([tasks[t] for t in fitting], problems, scores, "sparse_probing", k)
+        drawn = {t: _redrawn(tasks[t], draws[t].train[i], draws[t].test[i]) for t in fitting}
+        for group in _of_similar_size(fitting, drawn):
+            problems = [drawn[t] for t in group]
+            batch = _Batch(problems, [_by_mean_difference(p)[:k] for p in problems])
+            theta = logistic.fit(batch.x, batch.y, batch.counts.double(), torch.ones(len(problems)))
+            scores = {"accuracy": batch.test_accuracy(theta)}
+            records += _records([tasks[t] for t in group], problems, scores, "sparse_probing", k)
     return records
 
 
@@ -128,14 +130,19 @@ def sae_probes(tasks: Sequence[ProbingInput], ks: Sequence[int], seed: int = 1) 
         wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.shape[1]]
         records += _too_narrow([tasks[t] for t in range(len(tasks)) if t not in small], k, "sae_probes")
         # Folds multiply the work, so tasks with folds and tasks with one hold-out are batched apart.
-        for group in ([t for t in wide if len(folds[t]) == 1], [t for t in wide if len(folds[t]) > 1]):
-            if not group:
-                continue
+        parts = [t for t in wide if len(folds[t]) == 1], [t for t in wide if len(folds[t]) > 1]
+        for group in (group for part in parts for group in _of_similar_size(part, all_problems)):
             problems = [all_problems[t] for t in group]
             batch = _Batch(problems, [rankings[t][:k] for t in group])
             scores = _tuned_scores(batch, [folds[t] for t in group])
             records += _records([tasks[t] for t in group], problems, scores, "sae_probes", k)
     return records
+
+
+def _of_similar_size(tasks: list[int], problems: Mapping[int, _Problem] | Sequence[_Problem]) -> list[list[int]]:
+    """The tasks in batches, so that small ones are not padded to the largest one's rows."""
+    large = {t: len(problems[t].train) > LARGE for t in tasks}
+    return [group for side in (False, True) if (group := [t for t in tasks if large[t] is side])]
 
 
 def _fixed(task: ProbingInput) -> _Problem:
@@ -279,8 +286,7 @@ def _too_narrow(tasks: Sequence[ProbingInput], k: int, metric: str) -> list[Reco
     rows = []
     for task in tasks:
         if (width := task.train_latents.shape[1]) < k:
-            reason = f"k_probe = {k} exceeds the SAE's {width} latents"
-            rows += unavailable(task.task, task.task_kind, [k], metric, "not_applicable", reason)
+            rows += unavailable(task.task, task.task_kind, [k], metric, **too_narrow("k_probe", k, width))
     return rows
 
 

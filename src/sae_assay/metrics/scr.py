@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assay.metrics.ablation import ablated_logits, alignment, masks_for
 from sae_assay.metrics.probes import Probes
-from sae_assay.metrics.records import Mode, Record, record
+from sae_assay.metrics.records import Mode, Record, record, too_narrow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +76,8 @@ def scr(inputs: ScrInput, ns: Sequence[int], mode: Mode) -> list[Record]:
         if n in usable:
             records += _at_n(directions, usable.index(n), {**labels, "hp": ("n", n)})
         else:
-            reason = f"n = {n} exceeds the SAE's {len(inputs.W_dec)} latents"
-            records += unavailable(inputs.task, inputs.task_kind, [n], mode, "not_applicable", reason)
+            why = too_narrow("n", n, len(inputs.W_dec))
+            records += unavailable(inputs.task, inputs.task_kind, [n], mode, **why)
     return records
 
 

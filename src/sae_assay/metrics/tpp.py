@@ -17,7 +17,7 @@ import torch
 
 from sae_assay.metrics.ablation import ablated_logits, alignment, masks_for
 from sae_assay.metrics.probes import Probes, draw_sample
-from sae_assay.metrics.records import Mode, Record, record
+from sae_assay.metrics.records import Mode, Record, record, too_narrow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,8 +150,8 @@ def _records(
     records = []
     for n in ns:
         if n not in usable:
-            reason = f"n = {n} exceeds the SAE's {len(inputs.W_dec)} latents"
-            records += unavailable(inputs.task, inputs.task_kind, [n], mode, "not_applicable", reason)
+            why = too_narrow("n", n, len(inputs.W_dec))
+            records += unavailable(inputs.task, inputs.task_kind, [n], mode, **why)
             continue
         values = _averages([row[usable.index(n)] for row in drops])
         records += [

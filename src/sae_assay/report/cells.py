@@ -8,6 +8,7 @@ beside it (`cells.json`), so that a number on the page can be traced to its row 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,14 @@ from sae_assay.errors import AssayError
 
 MINUS = "\u2212"
 NO_VALUE = "\u2013"
+
+
+PHRASES: dict[str, tuple[str, str, str]] = {
+    r"(?<![\w.])95 %": ("scorecard.confidence", "percent0", ""),
+    r"± 20 %": ("method.threshold_shift", "percent0", "± "),
+    r"(?<![\w.])5 %": ("method.test_level", "percent0", ""),
+}
+"""Numbers that the page's own words mention: pattern -> path in the table `study`, format, what stands before the number."""
 
 
 def _group(digits: str) -> str:
@@ -142,6 +151,14 @@ class Cells:
             Markup(' title="{}"').format(title) if title else "",
             text,
         )
+
+    def text(self, words: str) -> Markup:
+        """Words of the page (plain text, or HTML that is Markup already), the method's own numbers in them made cells."""
+        html = str(escape(words))
+        for pattern, (path, form, before) in PHRASES.items():
+            if re.search(pattern, html):
+                html = re.sub(pattern, before + str(self.show("study", {"path": path}, "value", form)), html)
+        return Markup(html)
 
     def interval(self, mart: str, row: Mapping[str, Any], low: str, high: str, form: str = "significant2") -> Markup:
         """`(low to high)`, both registered; nothing where both are null."""

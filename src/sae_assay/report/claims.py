@@ -66,5 +66,5 @@ def separated(marts: Marts, cells: Cells) -> list[Markup]:
             for metric, row in rows.items()
         )
         text = "Pairs of runs at matched steps that differ by more than noise on <b>{}</b> (chance: 5 %): {}."
-        lines.append(Markup(text).format(substrate, shares))
+        lines.append(cells.text(Markup(text)).format(substrate, shares))
     return lines

@@ -29,7 +29,7 @@ SUBTITLES: dict[str, list[str]] = {
     "reseed_noise": ["Standard deviation of a score under another evaluation seed, 95 % intervals"],
     "reseed_noise_to_range": ["Relative noise divided by oracle minus random; lower is better"],
     "truth_scatter": ["One mark an SAE, mean over evaluation seeds; 95 % reseed intervals"],
-    "truth_validity": ["Correlation with the declared truth, 95 % intervals; dashed: 0 and the declared threshold"],
+    "truth_validity": ["Correlation with the declared truth, 95 % intervals; dashed: zero and the declared threshold"],
     "truth_controls": ["Mean over evaluation seeds; 95 % reseed intervals"],
     "trajectories": ["A line a training run, with the band in which one reseed falls; dashed panels are the truth"],
     "trajectory_decisions": [

@@ -5,7 +5,9 @@ Nothing is computed here. Numbers come from `Cells`, which registers each; words
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup, escape
 
-from sae_assay.report import claims, gallery, paper, sections, style, views
+from sae_assay.report import claims, gallery, paper, sections, sources, style, views
 from sae_assay.report.cells import Cells, prose, shown
 from sae_assay.report.names import CHART_NAMES
 from sae_assay.statistics import contracts, findings
@@ -47,7 +49,7 @@ LENS_CHARTS = {
 HELP = {
     "scorecard": "The last two metrics put the audit itself on trial: known validity is the truth plus a little noise and should pass, pure noise should fail.",
     "reseed_noise": "Relative noise is what remains after the shift that all SAEs share at one seed: it matters when SAEs are compared on one evaluation set. Absolute noise includes the shift: it matters across seeds and papers. Further left is better.",
-    "reseed_noise_to_range": "A noise of 0.1 means that one standard deviation of luck is a tenth of the way from a random SAE to a perfect one. This compares between metrics. Bands show the noise’s interval; the range is taken as known.",
+    "reseed_noise_to_range": "A noise of one tenth means that one standard deviation of luck is a tenth of the way from a random SAE to a perfect one. This compares between metrics. Bands show the noise’s interval; the range is taken as known.",
     "truth_scatter": "A valid metric climbs from left to right within each colour, not only from colour to colour. The oracle is judged on `in` tasks: it has no latent for `out` features.",
     "truth_validity": "Metric and truth both change smoothly with L0 and by architecture, so a plain rank correlation can be high by accident. The solid line removes both effects; a wide band means that the panel is too small to tell.",
     "truth_controls": "A sane metric has the oracle at the right end, and random or damaged SAEs at the left. An encoder-only metric must give a permuted decoder exactly its base’s score.",
@@ -59,7 +61,7 @@ CRITERIA = (
     ("D1", "Repeatable: most of a score’s variance at one seed is the SAE’s own (E ρ²)."),
     ("D1n", "Repeatable as a mean over all of the study’s evaluation seeds."),
     ("D2", "Discriminating: one scoring orders a pair of SAEs as the truth does (share of pairs)."),
-    ("D3", "Improves with training: late minus early is above 0, with the truth’s sign."),
+    ("D3", "Improves with training: late minus early is above zero, with the truth’s sign."),
     ("D4", "Valid: it follows the truth among SAEs of equal architecture and L0 (residual correlation)."),
     ("D5", "Sane on controls: oracle above trained SAEs, every base above its damaged controls."),
 )
@@ -81,14 +83,11 @@ class Chart:
 
 @lru_cache(maxsize=1)
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, from the copy inside vl-convert; safe inside a script element."""
+    """Vega, Vega-Lite and Vega-Embed as one script, from the copy inside vl-convert: deflated, in base64 (900 kB as it is)."""
     import vl_convert
 
-    return (
-        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-        .replace("</script", "<\\/script")
-        .replace("<!--", "<\\!--")
-    )
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return base64.b64encode(zlib.compress(script.encode(), 9)).decode()
 
 
 def _script_json(value: Any) -> Markup:
@@ -107,10 +106,18 @@ def _image(svg: str) -> Markup:
     return Markup("data:image/svg+xml," + "".join(escapes.get(c, c) for c in svg))
 
 
+METHOD: dict[str, tuple[float, str]] = {
+    "method.threshold_shift": (0.2, "statistics/sql/scorecard.sql"),
+    "method.test_level": (0.05, "statistics/sql/separated_pairs.sql"),
+}
+"""Constants of the method that the page mentions, and the query in which each stands."""
+
+
 def study_numbers(design: Mapping[str, Any]) -> pl.DataFrame:
-    """The design's numbers that the page mentions, as a table (path, value), so that they are cells too."""
+    """The numbers of the design and the method that the page mentions, as a table (path, value), so that they are cells."""
     seeds = design["seeds"]
-    numbers: dict[str, float] = {
+    numbers: dict[str, float] = {name: value for name, (value, _) in METHOD.items()}
+    numbers |= {
         "seeds.evaluation": len(seeds["evaluation"]),
         "seeds.snapshot": len(seeds["snapshot"]),
         "scorecard.confidence": design["scorecard"]["confidence"],
@@ -184,7 +191,8 @@ def verdict_note(marts: Marts, cells: Cells) -> Markup:
     """What the verdicts mean, and why so many may be inconclusive."""
     headline = marts["scorecard"].filter("headline")
     count = Counter(headline["verdict"].to_list())
-    note = Markup("PASS and FAIL need the whole 95 % interval on one side of the threshold; otherwise INCONCLUSIVE. ")
+    rule = "PASS and FAIL need the whole 95 % interval on one side of the threshold; otherwise INCONCLUSIVE. "
+    note = cells.text(rule)
     if count["INCONCLUSIVE"]:
         valid = views.primary(marts["validity"], marts).filter(pl.col("residual_df").is_not_null())
         valid = valid.filter(pl.col("truth") == pl.col("declared_truth"), pl.col("task_kind").is_in(["all", "__all__"]))
@@ -221,18 +229,18 @@ def lens(name: str, marts: Marts, cells: Cells, found: list[Markup]) -> dict[str
         "paper": paper.FINDINGS[name],
         "here": [*found, *claims.of_lens(name, marts, cells)] or [NOTHING],
         "folded": name == "reseed",
-        "comparison": sections.comparison(name, marts, cells),
+        "comparison": sections.traced(sections.comparison(name, marts, cells), cells),
         "charts": LENS_CHARTS[name],
-        "tables": [table(marts, cells) for table in tables],
-        "details": [table(marts, cells) for table in details],
+        "tables": [sections.traced(table(marts, cells), cells) for table in tables],
+        "details": [sections.traced(table(marts, cells), cells) for table in details],
     }
 
 
-def _charts(charts: Mapping[str, Chart]) -> dict[str, dict[str, Any]]:
+def _charts(charts: Mapping[str, Chart], cells: Cells) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "title": gallery.TITLES[name],
-            "caption": gallery.SUBTITLES[name][0].rstrip(".") + ".",
+            "caption": cells.text(gallery.SUBTITLES[name][0].rstrip(".") + "."),
             "alt": gallery.SUBTITLES[name][0],
             "help": prose(HELP[name]),
             "spec": _script_json(charts[name].spec),
@@ -243,7 +251,11 @@ def _charts(charts: Mapping[str, Chart]) -> dict[str, dict[str, Any]]:
 
 
 def render(
-    study: str, marts: Marts, charts: Mapping[str, Chart], design: Mapping[str, Any]
+    study: str,
+    marts: Marts,
+    charts: Mapping[str, Chart],
+    design: Mapping[str, Any],
+    digests: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The page and its cells.
 
@@ -252,10 +264,11 @@ def render(
         marts: every statistic, by name.
         charts: every chart of CHART_NAMES.
         design: the study as `Study.model_dump(mode="json", by_alias=True)`.
+        digests: path -> SHA-256 of the study's tables and marts.
 
     Returns:
         HTML, and the content of cells.json: `findings` (lens, text: one main finding a lens), `cells`
-        (id, mart, key, column, raw, format, shown) and `charts` (chart, marts).
+        (id, mart, key, column, raw, format, shown), `sources` (a record a table) and `charts` (a record a chart).
     """
     cells = make_cells(marts, design)
     found = {name: [sentence(f, cells) for f in findings.of_lens(name, marts)] for name in LENSES}
@@ -264,28 +277,31 @@ def render(
         "title": TITLE,
         "question": QUESTION,
         "findings": [{"lens": LENSES[name], "text": (lines or [NOTHING])[0]} for name, lines in found.items()],
-        "verdicts": sections.verdicts(marts, cells),
+        "verdicts": sections.traced(sections.verdicts(marts, cells), cells),
         "verdict_note": verdict_note(marts, cells),
         "criteria": [c for c in CRITERIA if c[0] in marts["scorecard"].filter("headline")["criterion"].to_list()],
-        "evidence": sections.evidence(marts, cells),
+        "evidence": sections.traced(sections.evidence(marts, cells), cells),
         "lenses": [lens(name, marts, cells, found[name]) for name in LENSES],
-        "coverage": sections.coverage(marts, cells),
+        "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),
         "limits": LIMITS,
         "contents": [
             ("scorecard", "Scorecard"), *LENSES.items(), ("coverage", "Coverage"), ("method", "Method"),
             ("reproduce", "Reproduce and check"),
         ],
-        "charts": _charts(charts),
+        "charts": _charts(charts, cells),
         "dark_json": _script_json(style.DARK),
         "vega": Markup(vega_bundle()),
     }  # fmt: skip
-    listed = {
+    listed: dict[str, Any] = {
         "study": study,
         "findings": [{"lens": f.lens, "text": f.fill(plain)} for f in findings.main(marts)],
         "cells": cells.list(),
-        "charts": [{"chart": name, "marts": list(gallery.SOURCES[name])} for name in CHART_NAMES],
+        "charts": sources.of_charts({name: chart.spec for name, chart in charts.items()}),
     }
+    drawn = {mart for chart in listed["charts"] for mart in chart["marts"]}
+    named = drawn | {cell["mart"] for cell in listed["cells"]}
+    listed["sources"] = sources.of_tables(study, named, design, digests or {})
     context["cells_json"] = _script_json(compact(listed))
     return _template().render(context) + "\n", listed
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import altair as alt
 
-PNG_SCALE = 1.5
+PNG_SCALE = 1.0
 
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
@@ -37,11 +37,19 @@ def pictures(spec: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def slim(svg: str) -> str:
-    """The same picture with coordinates to a hundredth of a pixel and without hooks for scripts; labels stay as they are."""
+    """The same picture with coordinates to a hundredth of a pixel, without default attributes, empty paths and hooks for
+    scripts, its one font named once; labels stay as they are."""
     number = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
     geometry = re.compile(r' (?:d|transform|x|y|x1|x2|y1|y2|width|height)="[^"]*"')
-    hooks = re.compile(r' (?:class|role|pointer-events|aria-[a-z]+)="[^"]*"')
-    bare = hooks.sub("", svg)
+    idle = re.compile(
+        r' (?:class|role|pointer-events|aria-[a-z]+)="[^"]*"| (?:opacity|stroke-width)="1"'
+        r'|<path d="(?:M0,0h0v0h0Z)?"(?: display="none")?/>'
+    )
+    bare = idle.sub("", svg)
+    fonts = set(re.findall(r' font-family="[^"]*"', bare))
+    if len(fonts) == 1:
+        font = fonts.pop()
+        bare = bare.replace(font, "").replace("<svg", f"<svg{font}", 1)
     return geometry.sub(lambda a: number.sub(lambda n: f"{round(float(n[0]), 2):.10g}", a[0]), bare)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -35,6 +35,12 @@ class Table:
     rows: list[list[Markup | str]] = field(default_factory=list)
     summary: str = ""
     css: str = ""
+
+
+def traced(table: Table, cells: Cells) -> Table:
+    """The table with the numbers in its caption and heads made cells."""
+    names = [Head(cells.text(head.text), head.numeric) for head in table.heads]
+    return replace(table, caption=cells.text(table.caption), heads=names)
 
 
 def grouped(caption: Markup | str, names: list[Head], rows: list[list[Markup | str]], summary: str = "") -> Table:
@@ -112,7 +118,7 @@ def evidence(marts: Marts, cells: Cells) -> Table:
         rows.append(
             [
                 setting(row["metric"], row["hp_name"], row["hp_value"]), row["substrate"],
-                Markup("{} {}").format(row["criterion"], row["statistic"]), estimate,
+                Markup("{} {}").format(row["criterion"], cells.show("scorecard", row, "statistic", "text")), estimate,
                 cells.show("scorecard", row, "threshold", "fixed2"), verdict(cells, row), flips,
                 cells.show("scorecard", row, "n_units", "integer"), reason,
             ]
@@ -200,13 +206,13 @@ def margins(marts: Marts, cells: Cells) -> Table:
     for row in views.apart(views.primary(marts["control_margins"], marts), ("in",)).to_dicts():
         if row["margin"] != "base_minus_control":
             continue
-        expected = "equal" if row["expected_equal"] else "above 0" if row["applicable"] else "not applicable"
+        expected = "equal" if row["expected_equal"] else "above zero" if row["applicable"] else "not applicable"
         low, high = (
             ("simultaneous_low", "simultaneous_high") if row["simultaneous_low"] is not None else ("low", "high")
         )
         rows.append(
             [
-                _name(row), row["substrate"], label(CONTROLS, row["control"]), Markup("<code>{}</code>").format(row["sae_id"]),
+                _name(row), row["substrate"], label(CONTROLS, row["control"]), Markup("<code>{}</code>").format(cells.show("control_margins", row, "sae_id", "text")),
                 _with_interval(cells, "control_margins", row, "difference", low, high, "+fixed3"), expected,
             ]
         )  # fmt: skip
@@ -243,7 +249,7 @@ def training(marts: Marts, cells: Cells) -> Table:
         "Metric", "Substrate", "#Runs", "#Late minus early (95 %)", "#The truth’s", "#ρ with log samples",
         "#Pairs ordered as the truth", "#Pairs separated (chance 5 %)",
     )  # fmt: skip
-    caption = "Training runs: late third minus early third without step 1, and pairs of runs at matched steps."
+    caption = "Training runs: late third minus early third without the first step, and pairs of runs at matched steps."
     return grouped(caption, names, rows)
 
 
@@ -258,12 +264,12 @@ def coverage(marts: Marts, cells: Cells) -> Table:
             Markup("{} {}{}").format(
                 cells.show("coverage", row, "n_rows", "count"),
                 status.replace("_", " "),
-                Markup(": {}").format(row["reason"]) if row["reason"] else "",
+                Markup(": {}").format(cells.show("coverage", row, "reason", "text")) if row["reason"] else "",
             )
             for status, row in lines.items()
             if status != "ok" and row["n_rows"]
         ]
-        ok = cells.show("coverage", lines["ok"], "n_rows", "count") if "ok" in lines else "0"
+        ok = cells.show("coverage", lines["ok"], "n_rows", "count") if "ok" in lines else "none"
         rows.append(
             [
                 label(METRICS, metric), substrate, panel, cells.show("coverage", first, "n_planned", "count"),
@@ -287,6 +293,10 @@ def comparison(lens: str, marts: Marts, cells: Cells) -> Table:
         theirs = cells.show("paper", published, "value", match.paper_form)
         if match.with_unit:
             theirs += Markup(" ") + cells.show("paper", published, "unit", "text")
+        if published["confidence"] != "primary":
+            theirs += Markup(' <small class="hand">{}</small>').format(
+                cells.show("paper", published, "confidence", "text")
+            )
         what = f"{setting(published['metric'], published['hp_name'], published['hp_value'])}: {match.words}"
         found = {row["substrate"]: row for row in paper.matching(published, marts[match.mart])}
         here = [_beside(cells, match, published["value"], found.get(name)) for name in substrates]
@@ -295,9 +305,10 @@ def comparison(lens: str, marts: Marts, cells: Cells) -> Table:
         "reseed": "Published numbers are of other SAEs, on Gemma-2-2b and with an unknown cache policy: shown, not judged.",
         "ground_truth": "The paper’s world is not this study’s, which is smaller. AGREES: the 95 % interval holds the "
         "published value, or the same order is seen.",
-        "trajectory": "AGREES: the 95 % interval lies on the published side of 0; UNDECIDED: it holds 0.",
+        "trajectory": "AGREES: the 95 % interval lies on the published side of zero; UNDECIDED: it holds zero.",
     }[lens]
     numeric = [f"#{name}" for name in substrates]
+    caption += " Second hand: read from the paper’s text or from a summary of it, not recomputed from its data."
     return Table(
         caption, heads("Published statistic", "#Paper", *numeric), rows, "Published numbers beside this study’s"
     )

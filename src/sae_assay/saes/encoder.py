@@ -7,7 +7,7 @@ SAEs are left as they are, as in sae_lens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,34 @@ class LightSAE:
         threshold = None if self.threshold is None else self.threshold.to(dtype)
         return replace(self, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=b_dec, threshold=threshold)
 
+    def on(self, device: str) -> LightSAE:
+        """The same SAE, which computes on a device; activations and latents come and go on the CPU."""
+        if device == "cpu":
+            return self
+        here: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        there: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in here.items()}
+        return _OnDevice(**here, moved=LightSAE(**there))
+
     def _row_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift [rows, 1] that turn a reconstruction back into the activations' own scale."""
         if self.config["normalize_activations"] == "constant_norm_rescale":
             return x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5, torch.zeros_like(x[..., :1])
         mean = x.mean(dim=-1, keepdim=True)
         return (x - mean).std(dim=-1, keepdim=True), mean
+
+
+@dataclass(frozen=True)
+class _OnDevice(LightSAE):
+    """An SAE with a copy elsewhere that does the work."""
+
+    moved: LightSAE
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.moved.encode(x.to(self.moved.W_dec.device)).cpu()
+
+    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
+        there = self.moved.W_dec.device
+        return self.moved.decode(f.to(there), None if x is None else x.to(there)).cpu()
 
 
 def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> LightSAE:
@@ -183,8 +205,8 @@ def _matching_pursuit(x: Tensor, W_dec: Tensor, config: dict[str, Any]) -> Tenso
     support no longer grows."""
     threshold = config.get("residual_threshold", 1e-2)
     stop_on_support = config.get("stop_on_duplicate_support", True)
-    acts = torch.zeros(len(x), len(W_dec), dtype=x.dtype)
-    out, live = acts.clone(), torch.arange(len(x))
+    acts = torch.zeros(len(x), len(W_dec), dtype=x.dtype, device=x.device)
+    out, live = acts.clone(), torch.arange(len(x), device=x.device)
     residual, support = x.clone(), torch.zeros_like(acts, dtype=torch.bool)
     for _ in range(config.get("max_iterations") or x.shape[-1]):
         chosen = (residual @ W_dec.T).relu().max(dim=1).indices
@@ -192,7 +214,7 @@ def _matching_pursuit(x: Tensor, W_dec: Tensor, config: dict[str, Any]) -> Tenso
         values = (residual * rows).sum(-1, keepdim=True).relu()
         acts.scatter_add_(1, chosen[:, None], values)
         residual = residual - values * rows
-        done, grown = torch.zeros(len(acts), dtype=torch.bool), acts != 0
+        done, grown = torch.zeros(len(acts), dtype=torch.bool, device=x.device), acts != 0
         if stop_on_support:
             done |= (grown == support).all(dim=1)
         if threshold > 0:

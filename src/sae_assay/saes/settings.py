@@ -124,13 +124,6 @@ class RunSettings:
             )
 
 
-def device_of(device: str) -> str:
-    """A torch device: `auto` is CUDA where there is one, else the CPU."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def batches(rows: torch.Tensor, settings: RunSettings) -> Iterator[torch.Tensor]:
     """Endless batches [batch_size, d_in]: every pass is a fresh permutation from the run's own stream; a pass's last,
     incomplete batch is left out."""

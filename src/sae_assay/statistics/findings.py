@@ -96,13 +96,12 @@ def _verdicts(marts: Marts, substrate: str, criterion: str) -> list[Row]:
     return card.sort("estimate", "metric").to_dicts()
 
 
-def _primary(marts: Marts, mart: str, substrate: str, column: str, kinds: tuple[str, ...]) -> list[Row]:
-    """Rows of a mart at the metrics' primary settings where a column has a value, lowest first."""
-    settings = marts["scorecard"].filter(~pl.col("metric").is_in(ON_TRIAL_THEMSELVES), substrate=substrate)
-    names = [name for name in CELL if name != "task_kind"]
-    rows = marts[mart].join(settings.select(names).unique(), on=names, how="semi", nulls_equal=True)
-    chosen = rows.filter(pl.col("task_kind").is_in(kinds), pl.col(column).is_not_null())
-    return chosen.sort(column, "metric", "task_kind").to_dicts()
+def _headline(marts: Marts, mart: str, substrate: str, column: str) -> list[Row]:
+    """Rows of a mart at the metrics' primary settings, on the tasks of the headline, where a column has a value, lowest
+    first."""
+    card = marts["scorecard"].filter("headline", ~pl.col("metric").is_in(ON_TRIAL_THEMSELVES), substrate=substrate)
+    rows = marts[mart].join(card.select(CELL).unique(), on=CELL, how="semi", nulls_equal=True)
+    return rows.filter(pl.col(column).is_not_null()).sort(column, "metric", "task_kind").to_dicts()
 
 
 def _name(row: Row) -> str:
@@ -162,7 +161,7 @@ def _training(marts: Marts, substrate: str) -> Sentences:
 
 
 def _reliable_difference(marts: Marts, substrate: str) -> Sentences:
-    rows = _primary(marts, "reseed_noise", substrate, "mrd_relative", ("all", "__all__"))
+    rows = _headline(marts, "reseed_noise", substrate, "mrd_relative")
     if rows:
         parts = [f"{_setting(row)} {{{i}}}" for i, row in enumerate(rows)]
         numbers = [Number("reseed_noise", row, "mrd_relative", "significant2") for row in rows]
@@ -171,7 +170,7 @@ def _reliable_difference(marts: Marts, substrate: str) -> Sentences:
 
 
 def _oracle(marts: Marts, substrate: str) -> Sentences:
-    rows = _primary(marts, "oracle_rank", substrate, "percentile", ("in", "__all__"))
+    rows = _headline(marts, "oracle_rank", substrate, "percentile")
     if rows:
         parts: list[str] = []
         numbers: list[Number] = []

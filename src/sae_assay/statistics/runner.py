@@ -24,6 +24,7 @@ TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 PLAN = (
     "stg_scores",
     "stg_cells",
+    "stg_primary",
     "stg_kinds",
     "stg_members",
     "stg_repeats",

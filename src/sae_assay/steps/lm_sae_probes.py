@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from sae_assay.device import device_of
 from sae_assay.lms.texts import Texts
 from sae_assay.metrics import sae_probes
 from sae_assay.saes import encoder
@@ -32,7 +33,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         package = sae_probes.Package(sets, params["hook"], folder)
         for card, one in tqdm(list(zip(inputs.cards, params["saes"], strict=True)), desc="sae-probes", disable=None):
-            sae = encoder.load(Path(card).parent)
+            sae = encoder.load(Path(card).parent).on(device_of(params.get("device", "cpu")))
             check(sae, one["id"], sets[0].last.shape[1])
             for seed in one["evaluation_seeds"]:
                 path = str(next(paths))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sae_assay.device import device_of
 from sae_assay.errors import AssayError
 from sae_assay.lms import model as models
 from sae_assay.lms import scoring
@@ -29,13 +30,13 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
             (sections of the cheap metrics), `evaluation_seeds` (all seeds that some SAE needs).
     """
     torch.set_num_threads(int(params.get("threads", 1)))
-    texts, metrics = Texts.load(inputs.text), params["metrics"]
+    device, texts, metrics = device_of(params.get("device", "cpu")), Texts.load(inputs.text), params["metrics"]
     evaluations = dict(zip(params["evaluation_seeds"], map(Evaluation.load, inputs.evaluations), strict=True))
-    continue_ = _rest_of_model(inputs.model, params["hook"]) if "reconstruction" in metrics else None
+    continue_ = _rest_of_model(inputs.model, params["hook"], device) if "reconstruction" in metrics else None
     seeds = {seed: scoring.prepare(texts, found, continue_) for seed, found in evaluations.items()}
     paths = iter(outputs.scores)
     for card, one in zip(inputs.cards, params["saes"], strict=True):
-        sae = encoder.load(Path(card).parent)
+        sae = encoder.load(Path(card).parent).on(device)
         check(sae, one["id"], texts.many.hidden.shape[1])
         encoded = scoring.encode(sae, texts)
         for seed in one["evaluation_seeds"]:
@@ -66,6 +67,6 @@ def check(sae: encoder.LightSAE, sae_id: str, width: int) -> None:
         raise AssayError(sae_id, "its decoder is not finite", "train or fetch this SAE again")
 
 
-def _rest_of_model(path: str, hook: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    layer, model = models.layer_of(hook), models.read(path)
+def _rest_of_model(path: str, hook: str, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    layer, model = models.layer_of(hook), models.read(path, device=device)
     return lambda residual: model.logits(residual, layer)

@@ -1,11 +1,12 @@
 """Write the report: one HTML page, and the list of cells that it shows.
 
-inputs: the marts' parquet files, and the charts' .json and .svg files. outputs: report.html and cells.json.
+inputs: the marts' and the study's tables (parquet), and the charts' .json and .svg files. outputs: report.html and cells.json.
 params: `study`, its name; `design`, the study as `Study.model_dump(mode="json", by_alias=True)`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +25,9 @@ def run(inputs: Iterable[str], outputs: Iterable[str], params: dict[str, Any]) -
         name: page.Chart(spec=_chart_file(files, name, ".json"), svg=_chart_file(files, name, ".svg"))
         for name in CHART_NAMES
     }
-    html, cells = page.render(params["study"], read_marts(map(str, files)), charts, params["design"])
+    tables = [path for path in files if path.suffix == ".parquet"]
+    digests = {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables}
+    html, cells = page.render(params["study"], read_marts(map(str, files)), charts, params["design"], digests)
     written = {".html": html, ".json": json.dumps(cells, ensure_ascii=False, indent=1, allow_nan=False) + "\n"}
     for path in map(Path, outputs):
         path.write_text(written[path.suffix], encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
+from sae_assay.device import device_of
 from sae_assay.errors import AssayError
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import world
@@ -83,7 +84,7 @@ def table(records: list[Record], columns: dict[str, Any], seed: int, where: str)
 
 
 def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features: Tensor) -> _Entry:
-    sae = encoder.load(folder)
+    sae = encoder.load(folder).on(device_of(settings.get("device", "cpu")))
     if sae.d_in != features.shape[1]:
         problem = f"its decoder has width {sae.d_in}, the world {features.shape[1]}"
         raise AssayError(one["id"], problem, "score it on the substrate that it was trained on")

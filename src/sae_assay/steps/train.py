@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sae_assay.saes.settings import RunSettings, device_of
+from sae_assay.device import device_of
+from sae_assay.saes.settings import RunSettings
 from sae_assay.worlds import sample
 
 

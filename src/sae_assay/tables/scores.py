@@ -2,17 +2,23 @@
 
 One row is one score. Every score file and the collected table have these columns; the collected table adds `source`.
 Equal content gives equal bytes: rows are sorted by their key, and the writer's options are pinned.
+
+A score file is small, and there are thousands: what describes its SAE is the same in all its rows and stands once, as
+JSON, in the file's metadata. `read` gives the columns back.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sae_assay.errors import AssayError
 
@@ -134,6 +140,7 @@ RANGES: dict[str, tuple[float, float]] = {
 _ROUNDING = 1e-5  # float32 arithmetic may leave a cosine of 1 a little above 1
 _ROW_GROUP_ROWS = 100_000
 _SEPARATOR = "\x1f"
+_CONSTANTS = b"sae_assay.constants"
 
 
 def check(df: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -250,13 +257,29 @@ def conform(df: pl.DataFrame, where: str) -> pl.DataFrame:
 
 
 def write(df: pl.DataFrame, path: str | Path) -> None:
-    """Check a score table and write it, sorted by its key; equal rows give equal bytes.
+    """Check the scores of one SAE and write them, sorted by their key; equal rows give equal bytes.
 
     Raises:
-        AssayError: the table breaks the schema (`check`), or the disk refuses it.
+        AssayError: the table breaks the schema (`check`), describes more than one SAE, or the disk refuses it.
     """
     check(df, str(path))
-    write_pinned(df.sort(KEY, nulls_last=False), path)
+    described = df.select(SAE_COLUMNS).unique()
+    if described.height != 1:
+        raise AssayError(str(path), f"describes {described.height} SAEs", "write one score file an SAE")
+    rows = df.drop(SAE_COLUMNS).sort([name for name in KEY if name not in SAE_COLUMNS], nulls_last=False)
+    text = json.dumps(described.row(0, named=True), sort_keys=True, ensure_ascii=True)
+    table = rows.cast({pl.Enum: pl.String}).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
+    options |= {
+        "use_dictionary": [name for name in rows.columns if name != "value"],
+        "use_byte_stream_split": ["value"],
+    }
+    try:
+        with pq.ParquetWriter(Path(path), table.schema, store_schema=False, **options) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({_CONSTANTS.decode(): text})
+    except OSError as error:
+        raise _refused(path, error) from error
 
 
 def read(path: str | Path) -> pl.DataFrame:
@@ -265,17 +288,34 @@ def read(path: str | Path) -> pl.DataFrame:
     Raises:
         AssayError: the file is missing, damaged, or breaks the schema.
     """
-    return check(read_pinned(path), str(path))
+    rows = read_pinned(path)
+    if not set(SAE_COLUMNS) & set(rows.columns):
+        rows = conform(rows.with_columns(**_constants(path)), str(path))
+    return check(rows, str(path))
+
+
+def _constants(path: str | Path) -> dict[str, pl.Expr]:
+    """The columns that a score file keeps in its metadata."""
+    try:
+        found = json.loads((pq.read_metadata(Path(path)).metadata or {})[_CONSTANTS])
+        return {name: pl.lit(found[name], dtype=SCHEMA[name]) for name in SAE_COLUMNS}
+    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        problem = f"does not say whose scores it holds ({type(error).__name__})"
+        raise AssayError(str(path), problem, "delete it and run the workflow again") from None
 
 
 def write_pinned(df: pl.DataFrame, path: str | Path) -> None:
     """Write a table as parquet with every option fixed; rows keep their order. AssayError where the disk refuses."""
     try:
         df.rechunk().write_parquet(
-            Path(path), compression="zstd", compression_level=9, statistics=True, row_group_size=_ROW_GROUP_ROWS
+            Path(path), compression="zstd", compression_level=19, statistics=False, row_group_size=_ROW_GROUP_ROWS
         )
     except OSError as error:
-        raise AssayError(str(path), f"cannot be written: {error}", "free disk space or correct the path") from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: str | Path, error: OSError) -> AssayError:
+    return AssayError(str(path), f"cannot be written: {error}", "free disk space or correct the path")
 
 
 def read_pinned(path: str | Path) -> pl.DataFrame:

@@ -1,4 +1,5 @@
--- Margins that a sane metric keeps (statistics.md, lens 2, controls). One row a cell and pair of SAEs.
+-- Margins that a sane metric keeps (statistics.md, lens 2, controls). One row a cell and pair of SAEs; the oracle's over
+-- every trained SAE at the primary settings only.
 WITH pairs AS (
     SELECT
         substrate, 'base_minus_control' AS margin, base_sae_id AS sae_id, sae_id AS other_sae_id, control, arch
@@ -16,6 +17,8 @@ shown AS (
     SELECT DISTINCT cell_id, p.*
     FROM pairs AS p
     JOIN stg_scores AS s ON s.substrate = p.substrate AND s.sae_id IN (p.sae_id, p.other_sae_id)
+    LEFT JOIN stg_primary AS chosen USING (cell_id)
+    WHERE p.margin = 'base_minus_control' OR chosen.cell_id IS NOT NULL
 ),
 
 matched AS (

@@ -123,7 +123,7 @@ verdicts AS (
 SELECT
     substrate, metric, component, hp_name, hp_value, mode, task_kind,
     criterion <> 'D1n' AND (
-        task_kind = '__all__' OR task_kind = CASE WHEN criterion = 'D5' AND has_in THEN 'in' ELSE 'all' END
+        task_kind = '__all__' OR task_kind = CASE WHEN has_in THEN 'in' ELSE 'all' END
     ) AS headline,
     criterion, title, coalesce(statistic, title) AS statistic, truth, estimate, low, high, threshold,
     verdict, verdict_easier, verdict_harder, verdict_easier <> verdict OR verdict_harder <> verdict AS flips, n_units,

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.audit.conftest import LEDGER, Tree, codes, opened, seen
+from tests.audit.verify.conftest import LEDGER, Tree, codes, opened, seen
 
 from sae_assay.audit.checks import (
     bytes as bytes_check,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.audit.conftest import SOURCE, Tree
+from tests.audit.verify.conftest import SOURCE, Tree
 
 from sae_assay.audit import certificate, verify
 from sae_assay.audit.context import Options
@@ -49,7 +49,7 @@ def test_touched_moved_and_reordered_files_are_clean(tree: Tree) -> None:
 
 
 def test_line_endings_by_git_are_clean(tree: Tree) -> None:
-    from tests.audit.conftest import opened
+    from tests.audit.verify.conftest import opened
 
     from sae_assay.audit.checks import code, environment, graph, plan, records
 
@@ -88,7 +88,7 @@ def test_exit_codes(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_the_certificate_escapes_what_a_stranger_wrote(recorded: Path, tree: Tree) -> None:
-    from tests.audit.conftest import opened
+    from tests.audit.verify.conftest import opened
 
     from sae_assay.audit.findings import Finding
 

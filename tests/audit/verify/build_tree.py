@@ -28,7 +28,7 @@ from sae_assay.ledger.stages import STAGES
 from sae_assay.plan import Plan
 from sae_assay.study import Study
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STUDY = "tiny"
 # A fixed part of what each step imports; the real runner records all of it.
 CODE = ("errors.py", "tables/scores.py", "seeds.py")

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.audit.conftest import opened
+from tests.audit.verify.conftest import opened
 
 from sae_assay.audit import evidence, reading, schemas
 from sae_assay.audit.checks import graph, records
@@ -151,7 +151,7 @@ def test_an_older_version_stays_readable(monkeypatch: pytest.MonkeyPatch) -> Non
 @given(st.data())
 def test_a_ledger_with_damaged_lines_is_read_and_judged(recorded: Path, tmp_path: Path, data: st.DataObject) -> None:
     """Cut, doubled, exchanged or foreign bytes in a ledger file: findings, never an exception; never silence."""
-    from tests.audit.conftest import LEDGER, Tree
+    from tests.audit.verify.conftest import LEDGER, Tree
 
     tree = Tree(tmp_path)
     for source in (recorded / LEDGER).iterdir():

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.audit.conftest import Tree, seen
+from tests.audit.verify.conftest import Tree, seen
 
 from sae_assay.audit import verify
 from sae_assay.audit.checks import recompute
