@@ -191,6 +191,12 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", help="Chooses the sample, together with the ledger's digest.")] = 0,
     remote: Annotated[bool, typer.Option("--remote", help="At depth 2 and 3, hash the bundled remote too.")] = False,
     cores: Annotated[int, typer.Option("--cores", min=1, help="For the jobs of depth 3.")] = 1,
+    require_signed: Annotated[
+        bool, typer.Option("--require-signed", help="A bundle without a trusted signature is a finding.")
+    ] = False,
+    trusted_keys: Annotated[
+        Path | None, typer.Option("--trusted-keys", help="Your own list; by default the tree's trusted-keys.yaml.")
+    ] = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", help="Write a one-page HTML certificate.")
     ] = None,
@@ -210,8 +216,9 @@ def verify(
     from sae_assay.audit.progress import told
     from sae_assay.audit.verify import verify as run
 
+    options = Options(depth, sample, seed, remote, cores, trusted_keys, require_signed)
     with told() as progress:
-        report = run(root, study, Options(depth, sample, seed, remote, cores), progress)
+        report = run(root, study, options, progress)
     if certificate is not None:
         page.write(report, certificate)
     _print(report.as_dict(), as_json, report.text())
@@ -295,10 +302,11 @@ def bundle_sign(
 
     Example: sae-assay bundle sign --key ~/.ssh/id_ed25519 --ssh
     """
-    from sae_assay.audit.seal import records_hold, seal
+    from sae_assay.audit.seal import seal
+    from sae_assay.audit.verify import findings_before_signing
 
     name = _study_name(study, root)
-    done = seal(root, name, key, ssh, verify=lambda: records_hold(root, name))
+    done = seal(root, name, key, ssh, verify=lambda: findings_before_signing(root, study))
     count = sum(done["bundle"]["records"].values())
     _print(done, as_json, f"signed bundle {done['bundle']['number']:04d} over {count} records: {done['signature']}")
 

@@ -28,6 +28,7 @@ CHECKS = {
     "statistics": "every mart computed again, bit for bit",
     "charts": "every chart drawn again",
     "cells": "every number shown is its cell’s; the page rendered again",
+    "signatures": "bundles hold, are chained, and signed by trusted keys",
     "recompute": "sampled jobs run again",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -15,6 +16,7 @@ from sae_assay.audit.findings import Verdict
 from sae_assay.audit.replay import Replay
 from sae_assay.audit.tree import Tree
 from sae_assay.plan import Plan
+from sae_assay.report.names import CHART_NAMES
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Options:
         seed: of that choice.
         remote: also hash the objects of the bundled remote.
         cores: for depth 3.
+        trusted_keys: whose signatures count; None: the tree's own list.
+        require_signed: a bundle without a trusted signature is a finding.
     """
 
     depth: int = 1
@@ -34,6 +38,8 @@ class Options:
     seed: int = 0
     remote: bool = False
     cores: int = 1
+    trusted_keys: Path | None = None
+    require_signed: bool = False
 
 
 @dataclass
@@ -102,8 +108,11 @@ class Context:
     def drawing(self) -> Replay:
         """Charts and page, made again from the tree's marts; started at the first call, ended by `close`."""
         if self._drawing is None:
-            job = {"root": str(self.root), "marts": mart_files(self.plan), "study": self.study}
-            self._drawing = Replay({**job, "design": self.plan.design(), "png": self.options.depth >= 2})
+            marts, tables = mart_files(self.plan), list(self.plan.tables().values())
+            job: dict[str, Any] = {"root": str(self.root), "marts": marts, "shown": tables, "study": self.study}
+            charts = {name: {"svg": self.plan.results("charts", f"{name}.svg")} for name in CHART_NAMES}
+            job |= {"charts": charts, "design": self.plan.design(), "pictures": self.options.depth >= 2}
+            self._drawing = Replay(job)
         return self._drawing
 
     def close(self) -> None:

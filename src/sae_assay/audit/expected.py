@@ -177,5 +177,5 @@ def _tail(plan: Plan) -> Iterator[ExpectedJob]:
     yield _job("table", {}, "table", plan.score_files(), tables, plan.settings(planned=plan.planned()))
     yield _job("statistics", {}, "statistics", [*tables, *queries], marts, choices)
     yield _job("charts", {}, "charts", marts, plan.charts(), choices)
-    inputs = [*marts, *plan.charts(), *templates]
+    inputs = [*marts, *tables, *plan.charts(), *templates]
     yield _job("report", {}, "report", inputs, page, plan.settings(design=plan.design()))

@@ -21,6 +21,7 @@ import pyarrow.parquet
 import yaml
 
 from sae_assay.errors import AssayError
+from sae_assay.tables import scores
 
 MAX_FILE = 512 << 20
 MAX_LINE = 8 << 20
@@ -32,6 +33,7 @@ MAX_TABLE_ROWS = 50_000_000
 MAX_TABLE_COLUMNS = 256
 MAX_TABLE_BYTES = 8 << 30  # uncompressed, as the footer declares it
 MAX_TABLE_FILE = 2 << 30
+SCORE_CONSTANTS = "sae_assay.constants"
 
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -265,6 +267,39 @@ def check_table(root: Path, path: str) -> None:
         raise _refuse(path, f"has nested columns, or more than {MAX_TABLE_COLUMNS}")
     if not 0 <= rows <= MAX_TABLE_ROWS or not 0 <= size <= MAX_TABLE_BYTES:
         raise _refuse(path, f"declares {rows:,} rows and {size:,} bytes")
+
+
+def table_metadata(root: Path, path: str) -> dict[str, str]:
+    """The texts that a parquet footer keeps beside the schema; call `check_table` first."""
+    found = pyarrow.parquet.read_metadata(inside(root, path)).metadata or {}
+    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()}
+
+
+def read_scores(root: Path, path: str) -> pl.DataFrame:
+    """A score file with the columns of `scores.SCHEMA`; what describes its SAE stands once, in its footer.
+
+    Raises:
+        Unsafe: it is refused, or damaged.
+        AssayError: it is missing, or other columns are in it.
+    """
+    rows = read_table(root, path)
+    if not set(scores.SAE_COLUMNS) & set(rows.columns):
+        described = parse_json(table_metadata(root, path).get(SCORE_CONSTANTS, "null"), path, MAX_LINE)
+        if not isinstance(described, dict) or set(described) != set(scores.SAE_COLUMNS):
+            raise _refuse(path, "does not say whose scores it holds")
+        try:
+            columns = {name: pl.lit(value, dtype=scores.SCHEMA[name]) for name, value in described.items()}
+            named = rows.with_columns(**columns)
+            rows = named.select(pl.col(name).cast(dtype) for name, dtype in scores.SCHEMA.items())
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise _refuse(path, f"holds other columns than a score file: {first}"[:200]) from None
+        foreign = sorted(set(named.columns) - set(scores.SCHEMA))
+        if foreign:
+            raise _refuse(path, f"holds the unknown column {foreign[0]}")
+    if rows.schema != scores.SCHEMA:
+        scores.check_columns(rows, scores.SCHEMA, path)
+    return rows
 
 
 def read_table(root: Path, path: str) -> pl.DataFrame:

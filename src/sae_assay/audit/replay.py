@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from sae_assay.audit import reading
-from sae_assay.audit.tree import own_package
+from sae_assay.audit.tree import digest_file, own_package
 from sae_assay.errors import AssayError
 
 TIMEOUT_S = 3600
@@ -49,7 +49,8 @@ class Replay:
 
         Args:
             job: `root`, the tree; for the statistics `tables` (name -> path in the tree) and `choices`; for charts and
-                page `marts` (name -> path), `study`, `design` and `png` (draw pixels too).
+                page `marts` (name -> path), `shown` (paths of tables whose digests it shows), `charts` (name -> suffix ->
+                path), `study`, `design` and `pictures` (draw SVG and PNG again; else the page takes the tree's SVG).
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sae-assay-replay-")
         self.folder = Path(self._folder.name)
@@ -150,12 +151,18 @@ def _draw(root: Path, paths: dict[str, str], job: dict[str, Any]) -> None:
     Path("charts").mkdir()
     drawn = {}
     for name in CHART_NAMES:
-        spec = render.specification(gallery.draw(name, {mart: marts[mart] for mart in gallery.SOURCES[name]}))
-        files = {"json": render.text(spec).encode(), **_pictures(spec, job["png"])}
+        spec = _specification(name, {mart: marts[mart] for mart in gallery.SOURCES[name]})
+        files = {"json": render.text(spec).encode()}
+        if job["pictures"]:
+            svg, png = render.pictures(spec)
+            files |= {"svg": svg.encode(), "png": png}
+        else:
+            files["svg"] = reading.read_bytes(root, job["charts"][name]["svg"])
         for suffix, content in files.items():
             Path("charts", f"{name}.{suffix}").write_bytes(content)
-        drawn[name] = page.Chart(spec=files["json"].decode(), svg=files["svg"].decode())
-    html, listed = page.render(job["study"], marts, drawn, job["design"])
+        drawn[name] = page.Chart(spec=files["json"].decode(), svg=files["svg"].decode("utf-8", "replace"))
+    digests = {path: digest_file(reading.inside(root, path)).sha256 for path in [*paths.values(), *job["shown"]]}
+    html, listed = page.render(job["study"], marts, drawn, job["design"], digests)
     Path("report.html").write_text(html, encoding="utf-8")
     Path("cells.json").write_text(json.dumps(listed, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
@@ -171,15 +178,24 @@ def _limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _pictures(spec: dict[str, Any], png: bool) -> dict[str, bytes]:
-    import vl_convert
+class _Unvalidated:
+    """A chart that Altair does not hold to its schema again (a third of the time): the result is compared anyway."""
 
-    from sae_assay.report import render
+    def __init__(self, chart: Any) -> None:
+        self._chart = chart
 
-    if png:
-        svg, pixels = render.pictures(spec)
-        return {"svg": svg.encode(), "png": pixels}
-    return {"svg": render.slim(vl_convert.vegalite_to_svg(spec)).encode()}
+    def to_dict(self, validate: bool = True) -> dict[str, Any]:
+        return self._chart.to_dict(validate=False)
+
+
+def _specification(name: str, marts: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    from altair.utils import schemapi
+
+    from sae_assay.report import gallery, render
+
+    with schemapi.debug_mode(False):
+        chart: Any = _Unvalidated(gallery.draw(name, marts))
+        return render.specification(chart)
 
 
 if __name__ == "__main__":

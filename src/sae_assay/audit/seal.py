@@ -13,8 +13,8 @@ from sae_assay.audit.findings import Finding
 from sae_assay.audit.signing import Signature, check_signatures, sign, sign_ssh
 from sae_assay.audit.trust import Trust
 from sae_assay.errors import AssayError
-from sae_assay.ledger.files import hash_file, write_atomically
-from sae_assay.ledger.records import LEDGER, line, read_lines
+from sae_assay.ledger.files import write_atomically
+from sae_assay.ledger.records import LEDGER, line
 
 # Settings in a stranger's .git/config must not make git start a program.
 GIT = ["git", "-c", "log.showSignature=false", "-c", "core.fsmonitor=false", "--no-pager"]
@@ -131,19 +131,6 @@ def _describe(root: Path, bundle: dict[str, Any], file: Path, signatures: list[S
         "committed": git(root, "log", "-1", "--no-textconv", "--format=%cI", "--", relative) or None,
         "signatures": [asdict(signature) for signature in signatures],
     }
-
-
-def records_hold(root: Path, study: str) -> list[Finding]:
-    """What must hold at the least: record ids, and the bytes of every recorded file that is on disk."""
-    findings = list(bundles.read_contents(root, study).findings)
-    for record in read_lines(root / LEDGER / study / "artifacts.jsonl"):
-        path = root / record["path"]
-        inside = path.resolve().is_relative_to(root.resolve())
-        if inside and path.is_file() and hash_file(path).sha256 != record["sha256"]:
-            remedy = f"`dvc checkout --force {record['path']}`"
-            found = hash_file(path).sha256
-            findings.append(Finding("ARTIFACT_HASH_MISMATCH", record["path"], record["sha256"], found, remedy))
-    return findings
 
 
 def _committed(root: Path, study: str) -> str:

@@ -15,7 +15,19 @@ from typing import Any
 
 from sae_assay.audit import evidence, reading
 from sae_assay.audit.checks import bytes as bytes_check
-from sae_assay.audit.checks import cells, charts, code, environment, graph, lock, plan, records, statistics, table
+from sae_assay.audit.checks import (
+    cells,
+    charts,
+    code,
+    environment,
+    graph,
+    lock,
+    plan,
+    records,
+    signatures,
+    statistics,
+    table,
+)
 from sae_assay.audit.context import Context, Options
 from sae_assay.audit.findings import VERDICTS, Finding
 from sae_assay.audit.tree import Tree, package_digest
@@ -35,6 +47,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], list[Finding]]], ...] = (
     (statistics.NAME, statistics.check),
     (charts.NAME, charts.check),
     (cells.NAME, cells.check),
+    (signatures.NAME, signatures.check),
 )
 
 PROMISES_DO_NOT_COVER = (
@@ -180,3 +193,13 @@ def _run(context: Context) -> list[Finding]:
     else:
         context.skipped("recompute", "scores", "recomputed at depth 3, from a sample")
     return found
+
+
+def findings_before_signing(root: Path, study: str) -> list[Finding]:
+    """What `verify --depth 2` finds, bundles aside: nothing is signed unless this is empty.
+
+    Raises:
+        AssayError: see `verify`.
+    """
+    report = verify(root, study, Options(depth=2))
+    return [finding for finding in report.findings if finding.code not in signatures.CODES]

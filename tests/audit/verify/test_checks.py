@@ -389,7 +389,10 @@ def test_missing_extra_and_linked_files(tree: Tree, audit: Audit, tmp_path: Path
 
 # Table ---------------------------------------------------------------------------------------------------------------------
 def rewrite(file: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
-    scores.write_pinned(change(pl.read_parquet(file)), file)
+    if "scores/tiny" in file.as_posix():
+        scores.write(change(scores.read(file)), file)
+    else:
+        scores.write_pinned(change(pl.read_parquet(file)), file)
 
 
 def first_value(frame: pl.DataFrame, add: float) -> pl.DataFrame:

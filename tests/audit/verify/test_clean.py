@@ -24,15 +24,15 @@ def assay(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_an_untouched_tree_is_clean_in_every_check_at_depth_2(recorded: Path) -> None:
     report = verify.verify(recorded, options=Options(depth=2))
-    assert [str(finding) for finding in report.findings] == []
+    assert [(finding.code, finding.note) for finding in report.findings] == [("UNSIGNED", True)]
     assert report.verdict == "BITWISE"
     found = report.as_dict()
     assert found["counts"]["DIFFERS"] == 0
     for name, _ in verify.CHECKS:
-        assert found["checked"][name] > 0, name
+        assert found["checked"][name] > 0 or name == "signatures", name
     # Trained SAEs, controls, score files (3 SAEs and 2 replicates and 2 controls at 3 seeds; 6 snapshots at 2; 1 repeat).
     assert found["checked"]["table"] >= 7 * 3 + 1 + 5
-    assert {item["check"] for item in found["not_checked"]} == {"bytes", "recompute"}
+    assert {item["check"] for item in found["not_checked"]} == {"bytes", "recompute", "signatures"}
 
 
 def test_touched_moved_and_reordered_files_are_clean(tree: Tree) -> None:
@@ -45,7 +45,10 @@ def test_touched_moved_and_reordered_files_are_clean(tree: Tree) -> None:
     moved = tree.root.rename(tree.root.with_name("elsewhere"))
     report = verify.verify(moved)
     assert not report.failed, [str(finding) for finding in report.findings]
-    assert {finding.code for finding in report.findings} == {"GRAPH_INVALID"}  # notes: lines in another order
+    assert {finding.code for finding in report.findings} == {
+        "GRAPH_INVALID",
+        "UNSIGNED",
+    }  # notes: lines in another order
 
 
 def test_line_endings_by_git_are_clean(tree: Tree) -> None:
@@ -70,7 +73,8 @@ def test_the_command_exits_with_0_and_writes_the_same_json_and_certificate_twice
         texts.append((done.stdout, page.read_text()))
     assert texts[0] == texts[1]
     report = json.loads(texts[0][0])
-    assert (report["study"], report["depth"], report["verdict"], report["findings"]) == ("tiny", 1, "BITWISE", [])
+    assert (report["study"], report["depth"], report["verdict"]) == ("tiny", 1, "BITWISE")
+    assert [finding["code"] for finding in report["findings"] if not finding["note"]] == []
     assert report["verifier"]["package_digest"] in texts[0][1]
     assert "lies at the source" in texts[0][1]
     assert "<script" not in texts[0][1] and "http" not in texts[0][1].replace("http-equiv", "")
@@ -81,7 +85,7 @@ def test_exit_codes(tree: Tree, tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("</main>", "<p>9.99</p></main>"))
     done = assay("verify", "--root", str(tree.root), "--json", cwd=tmp_path)
     assert done.returncode == 1
-    codes = {finding["code"] for finding in json.loads(done.stdout)["findings"]}
+    codes = {finding["code"] for finding in json.loads(done.stdout)["findings"] if not finding["note"]}
     assert codes == {"OUTPUT_HASH_MISMATCH", "UNTRACED_NUMBER"}
     assert assay("verify", "--root", str(tmp_path / "nowhere"), cwd=tmp_path).returncode == 2
     assert assay("verify", "--root", str(tree.root), "--study", "unheard_of", cwd=tmp_path).returncode == 2
@@ -118,3 +122,21 @@ def test_nothing_of_the_tree_is_run(tree: Tree, tmp_path: Path, depth: int) -> N
     assert done.returncode == 1, done.stderr
     assert "CODE_CLOSURE_MISMATCH" in done.stdout
     assert not mark.exists()
+
+
+def test_nothing_is_signed_unless_it_verifies(tree: Tree, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    at = ("--root", str(tree.root))
+    assert assay("bundle", "keygen", str(key), cwd=tmp_path).returncode == 0
+    assert assay("verify", *at, "--require-signed", cwd=tmp_path).returncode == 1
+    file = tree.path("results/charts/tiny/scorecard.svg")
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    refused = assay("bundle", "sign", *at, "--key", str(key), cwd=tmp_path)
+    assert refused.returncode == 2 and "scorecard.svg" in refused.stderr
+    file.write_bytes(content)
+    assert assay("bundle", "sign", *at, "--key", str(key), cwd=tmp_path).returncode == 0
+    done = assay("verify", *at, "--json", cwd=tmp_path)
+    report = json.loads(done.stdout)
+    assert done.returncode == 1  # by a key that the tree does not trust
+    assert {f["code"] for f in report["findings"] if not f["note"]} == {"UNTRUSTED_SIGNER"}

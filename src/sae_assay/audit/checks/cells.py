@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from sae_assay.errors import AssayError
 
 NAME = "cells"
 RERUN = "run `snakemake` on the recorded statistics, or `dvc pull`"
-_DIGIT = re.compile(r"\d")
 FIELDS = ("id", "mart", "key", "column", "raw", "format", "shown")
 
 
@@ -152,8 +150,8 @@ def _rendered(context: Context, html: str, listed: Any, page: Page, html_path: s
         raise
     except AssayError as error:
         context.skipped(NAME, html_path, f"it cannot be rendered again: {error.where}: {error.problem}"[:200])
-        return _untraced(context, page, None, html_path)
-    found = _untraced(context, page, read_page(own_html, "the verifier's page"), html_path)
+        return _untraced(context, html, page, None, html_path)
+    found = _untraced(context, html, page, read_page(own_html, "the verifier's page"), html_path)
     if not _same_renderer(context):
         for path in (html_path, json_path):
             context.judged(NAME, f"{path}: rendered again", "NOT_COMPARABLE")
@@ -174,13 +172,16 @@ def _same_renderer(context: Context) -> bool:
     return bool(runs) and all(sha in context.tree.own(path) for path, sha in files)
 
 
-def _untraced(context: Context, page: Page, own: Page | None, path: str) -> list[Finding]:
-    """Texts with digits outside of cells that the verifier's own page does not have (its headings and constants)."""
+def _untraced(context: Context, html: str, page: Page, own: Page | None, path: str) -> list[Finding]:
+    """Numbers outside of cells: in the visible text, and in any text that the verifier's own page does not have."""
+    from sae_assay.report.untraced import untraced_numbers
+
+    strange = untraced_numbers(html, [context.study, *context.plan.study.substrates])
     if own is None:
-        context.skipped(NAME, f"{path}: text", "there is no page to compare its words with")
-        return []
-    known = set(own.texts)
-    strange = [text for text in page.texts if _DIGIT.search(text) and text not in known]
+        context.skipped(NAME, f"{path}: hidden text", "there is no page to compare its words with")
+    else:
+        known = set(own.texts)
+        strange += [text for text in page.texts if any(map(str.isnumeric, text)) and text not in known]
     context.fine(NAME, f"{path}: text", not strange)
     remedy = "show it through a cell, or take it out"
     return [Finding("UNTRACED_NUMBER", path, "a cell for every number", text[:200], remedy) for text in strange[:20]]

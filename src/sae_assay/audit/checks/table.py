@@ -30,7 +30,7 @@ def check(context: Context) -> list[Finding]:
     """Files and their jobs, the collected tables, repeated seeds, dropped tasks."""
     rows, found = _score_rows(context)
     if rows is None:
-        context.skipped(NAME, "score table", "no score file is here (`dvc pull`)")
+        context.skipped(NAME, "score table", "no score file could be read")
         return found
     found += _rows(context, rows) + _repeated_seeds(context, rows)
     first = rows.filter(~pl.col("source").is_in(_repeats(context)))
@@ -48,8 +48,7 @@ def _score_rows(context: Context) -> tuple[pl.DataFrame | None, list[Finding]]:
     parts, found = [], []
     for path in sorted(context.plan.score_files()):
         try:
-            rows = reading.read_table(context.root, path)
-            scores.check_columns(rows, scores.SCHEMA, path)
+            rows = reading.read_scores(context.root, path)
             parts.append(rows.with_columns(source=pl.lit(path)))
         except AssayError as error:
             code = "UNSAFE_INPUT" if isinstance(error, reading.Unsafe) else "ROW_RUN_MISMATCH"
