@@ -102,7 +102,7 @@ def test_the_certificate_escapes_what_a_stranger_wrote(recorded: Path, tree: Tre
     assert "&lt;script&gt;" in page
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_nothing_of_the_tree_is_run(tree: Tree, tmp_path: Path, depth: int) -> None:
     """Its package, its Snakefile, its modules by common names and its git hooks would leave a mark."""
     mark = tmp_path / "mark"
@@ -124,6 +124,7 @@ def test_nothing_of_the_tree_is_run(tree: Tree, tmp_path: Path, depth: int) -> N
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_signed_unless_it_verifies(tree: Tree, tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     at = ("--root", str(tree.root))
