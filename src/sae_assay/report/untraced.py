@@ -17,7 +17,6 @@ NAMES = (
     r"\bGemma-2-2b\b",
     r"\bSAEBench 0\.6\.0\b",
     r"\b2026, arXiv 2605\.18229\b",
-    r"\(\.5 is a coin\)",
 )
 """Patterns of names that hold digits. Substrates and the study's name are added by the caller."""
 

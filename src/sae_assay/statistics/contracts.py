@@ -64,7 +64,7 @@ def check(mart: pl.DataFrame, name: str) -> pl.DataFrame:
 def _breaks(column: dict[str, Any]) -> pl.Expr:
     """Which rows break a column's declaration."""
     value = pl.col(column["name"])
-    broken = value.is_null() if column.get("not_null") else pl.lit(False)
+    broken = value.is_null() if column.get("not_null") else value.is_null() & pl.lit(False)
     if column["type"] == "float":
         broken |= ~value.is_finite()
     if "range" in column:

@@ -152,7 +152,7 @@ def _validity(marts: Marts, substrate: str) -> Sentences:
 
 
 def _decisions(marts: Marts, substrate: str) -> Sentences:
-    question = "the chance that one scoring orders two training runs as the truth does (.5 is a coin)"
+    question = "the chance that one scoring orders two training runs as the truth does (one half is a coin)"
     return _ranking(marts, substrate, "D2", "fixed2", question)
 
 
