@@ -25,6 +25,7 @@ PLAN = (
     "stg_scores",
     "stg_cells",
     "stg_primary",
+    "stg_shown",
     "stg_kinds",
     "stg_members",
     "stg_repeats",

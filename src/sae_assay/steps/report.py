@@ -28,7 +28,10 @@ def run(inputs: Iterable[str], outputs: Iterable[str], params: dict[str, Any]) -
     tables = [path for path in files if path.suffix == ".parquet"]
     digests = {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables}
     html, cells = page.render(params["study"], read_marts(map(str, files)), charts, params["design"], digests)
-    written = {".html": html, ".json": json.dumps(cells, ensure_ascii=False, indent=1, allow_nan=False) + "\n"}
+    written = {
+        ".html": html,
+        ".json": json.dumps(cells, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n",
+    }
     for path in map(Path, outputs):
         path.write_text(written[path.suffix], encoding="utf-8")
 

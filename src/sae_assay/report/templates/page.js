@@ -31,9 +31,9 @@
   function draw(figure) {
     var box = figure.querySelector(".live");
     var width = figure.clientWidth;
-    var text = document.getElementById("spec-" + figure.dataset.chart).textContent;
-    var spec = fit(JSON.parse(recolour(text)), width);
-    return window.vegaEmbed(box, spec, { actions: false, renderer: "svg", hover: false }).then(function (drawn) {
+    return unpacked("spec-" + figure.dataset.chart).then(function (text) {
+      return window.vegaEmbed(box, fit(JSON.parse(recolour(text)), width), { actions: false, renderer: "svg", hover: false });
+    }).then(function (drawn) {
       drawn.view.addEventListener("click", function (event, item) {
         if (item && item.datum && item.mark.markname !== "background") showChart(figure.dataset.chart, item.datum, figure.querySelector(".source"));
       });

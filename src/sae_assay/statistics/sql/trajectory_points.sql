@@ -1,11 +1,5 @@
 -- One point a snapshot, with a reseed band and the truth, at the primary settings and for metrics that have none. One row
 -- a cell, run and step.
-WITH shown AS (
-    SELECT cell_id FROM stg_primary
-    UNION
-    SELECT cell_id FROM stg_cells WHERE metric IN ('ground_truth', 'reconstruction')
-)
-
 SELECT
     c.*, s.run_id, s.sae_id, s.arch, s.target_l0, s.training_seed, s.step, s.tokens, s.is_final,
     g.n_seeds, g.n_tasks, s.value,
@@ -18,7 +12,7 @@ SELECT
         ELSE 'the snapshot has no number'
     END AS reason
 FROM stg_snapshots AS s
-JOIN shown USING (cell_id)
+JOIN stg_shown USING (cell_id)
 JOIN stg_cells AS c USING (cell_id)
 JOIN stg_compared AS g ON g.comparison = 'trajectory' AND g.cell_id = s.cell_id
 LEFT JOIN stg_step_noise AS n ON n.cell_id = s.cell_id AND n.step = s.step
