@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -132,18 +133,20 @@ def _lab(colour: str, matrix: list[list[float]]) -> tuple[float, float, float]:
 
 def test_slimming_an_svg_keeps_labels() -> None:
     svg = '<g class="a" transform="translate(1.23456,-0.000012)"><text aria-hidden="true">0.00012</text></g>'
-    assert render.slim(svg) == '<g transform="translate(1.23,-0)"><text>0.00012</text></g>'
+    assert render.slim(svg) == '<g transform="translate(1.2,-0)"><text>0.00012</text></g>'
 
 
 def test_repacking_keeps_the_pixels(charts: Path) -> None:
     import vl_convert
+    from PIL import Image
 
     svg = (charts / "scorecard.svg").read_text(encoding="utf-8")
     png = vl_convert.svg_to_png(svg, scale=render.PNG_SCALE)
     packed = render.repack(png)
     assert len(packed) < len(png) / 2
-    assert render.repack(packed) == packed
-    assert vl_convert.svg_to_png(svg, scale=render.PNG_SCALE)[:33] == packed[:33]  # header: same size and colour type
+    before, after = (Image.open(io.BytesIO(data)) for data in (png, packed))
+    assert (before.mode, after.mode, before.size) == ("RGBA", "RGB", after.size)
+    assert before.convert("RGB").tobytes() == after.tobytes()
 
 
 def test_in_and_out_tasks_are_never_mixed_where_both_exist(marts: dict[str, pl.DataFrame]) -> None:

@@ -14,8 +14,7 @@ from tests.statistics import factory
 from sae_assay.statistics import bootstrap, runner
 
 Marts = dict[str, pl.DataFrame]
-CELL = {"metric": "tpp", "hp_value": 10, "mode": "strict", "task_kind": "in"}
-PRIMARY = {**CELL, "mode": "saebench"}
+CELL = {"metric": "tpp", "hp_value": 10, "mode": "saebench", "task_kind": "in"}
 RUNS = [f"{arch}_l0_08_seed_{seed}" for arch in ("batchtopk", "matryoshka") for seed in (0, 1, 2)]
 LATER = factory.STEPS[1:]
 
@@ -66,7 +65,7 @@ def test_the_contrast_is_a_t_interval_over_runs(marts: Marts) -> None:
 
 
 def test_pairs_are_tested_with_the_noise_of_their_step(table: pl.DataFrame, marts: Marts) -> None:
-    scores = scores_of(table, **PRIMARY)
+    scores = scores_of(table, **CELL)
     expected = {}
     for step in LATER:
         y = np.array([scores[run, step] for run in RUNS])
@@ -75,11 +74,11 @@ def test_pairs_are_tested_with_the_noise_of_their_step(table: pl.DataFrame, mart
         for a, b in combinations(range(6), 2):
             t = (y[a].mean() - y[b].mean()) / (sigma * np.sqrt(2 / 3))
             expected[step, RUNS[a], RUNS[b]] = 2 * stats.t.sf(abs(t), 10)
-    rows = marts["pair_differences"].filter(**PRIMARY)
+    rows = marts["pair_differences"].filter(**CELL)
     found = {(r["step"], r["run_a"], r["run_b"]): r["p"] for r in rows.iter_rows(named=True)}
     assert found == pytest.approx(expected)
     assert rows["p_bh"].to_numpy() == pytest.approx(multipletests(rows["p"].to_numpy(), method="fdr_bh")[1])
-    total = marts["separated_pairs"].filter(pl.col("step").is_null(), **PRIMARY).row(0, named=True)
+    total = marts["separated_pairs"].filter(pl.col("step").is_null(), **CELL).row(0, named=True)
     assert total["n_pairs"] == 90
     assert total["share"] == pytest.approx(np.mean(np.array(list(expected.values())) < 0.05))
     assert total["share_low"] <= total["share"] <= total["share_high"]
@@ -137,8 +136,8 @@ def test_the_bootstrap_resamples_runs() -> None:
 
 
 def test_bands_and_truth_stand_beside_every_snapshot(table: pl.DataFrame, marts: Marts) -> None:
-    scores = scores_of(table, **PRIMARY)
-    points = marts["trajectory_points"].filter(**PRIMARY)
+    scores = scores_of(table, **CELL)
+    points = marts["trajectory_points"].filter(**CELL)
     assert points.height == 6 * 7
     assert points["mcc"].null_count() == points["f1"].null_count() == 0
     for row in points.iter_rows(named=True):
