@@ -239,7 +239,7 @@ def trace(
     Exit 1: the report shows no such number, or several (they are listed with their ids). A number that begins with a plain
     minus sign goes behind `--`.
 
-    Example: sae-assay trace scorecard:mini:tpp:D1:all:estimate
+    Example: sae-assay trace scorecard:mini:tpp:D1:in:estimate
     """
     from sae_assay.audit.trace import Report, Unknown, for_machines
     from sae_assay.audit.trace import trace as follow
