@@ -243,6 +243,10 @@ def read_yaml(root: Path, path: str) -> Any:
 
 
 # Tables ------------------------------------------------------------------------------------------------------------------
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+"""What pyarrow raises over a damaged file."""
+
+
 def check_table(root: Path, path: str) -> None:
     """Refuse a parquet file whose footer declares more than fits, or nested columns, before a page of it is decoded.
 
@@ -261,7 +265,7 @@ def check_table(root: Path, path: str) -> None:
         size = sum(group.total_byte_size for group in groups)
         rows = max(footer.num_rows, sum(group.num_rows for group in groups))
         flat = all(footer.schema.column(i).max_repetition_level == 0 for i in range(footer.num_columns))
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except UNREADABLE as error:
         raise _refuse(path, f"is no readable parquet file: {' '.join(str(error).split())}"[:200]) from None
     if footer.num_columns > MAX_TABLE_COLUMNS or not flat:
         raise _refuse(path, f"has nested columns, or more than {MAX_TABLE_COLUMNS}")
@@ -303,7 +307,7 @@ def read_scores(root: Path, path: str) -> pl.DataFrame:
 
 
 def read_table(root: Path, path: str) -> pl.DataFrame:
-    """A parquet table, after `check_table`.
+    """A parquet table, after `check_table`; decoded by pyarrow, because polars aborts the process on some damaged pages.
 
     Raises:
         Unsafe: it is refused, or damaged.
@@ -311,7 +315,10 @@ def read_table(root: Path, path: str) -> pl.DataFrame:
     """
     check_table(root, path)
     try:
-        return pl.read_parquet(inside(root, path))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError) as error:
+        with pyarrow.parquet.ParquetFile(inside(root, path)) as file:
+            frame = pl.from_arrow(file.read(use_threads=False))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+    except (*UNREADABLE, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         first = (str(error).splitlines() or [""])[0]
         raise _refuse(path, f"is no readable parquet file: {first}"[:200]) from None
