@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Project, project_of, pull_away_from
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # sae_lens imports deprecated names
+]
 LOCAL = "local/mine"
 SCORE = "results/scores/smoke/mini/mine/42.parquet"
 
