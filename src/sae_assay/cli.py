@@ -39,6 +39,12 @@ export_app = typer.Typer(help="The recorded study in other tools' formats.", no_
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(export_app, name="export")
 RootOption = Annotated[Path, typer.Option("--root", help="The tree to look at; none of its code is run.")]
+RequireSigned = Annotated[
+    bool, typer.Option("--require-signed", help="A bundle without a trusted signature is a finding.")
+]
+TrustedKeys = Annotated[
+    Path | None, typer.Option("--trusted-keys", help="Your own list; by default the tree's trusted-keys.yaml.")
+]
 
 
 def command(function: Callable[..., Any], to: typer.Typer = app, name: str | None = None) -> Callable[..., Any]:
@@ -191,12 +197,8 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", help="Chooses the sample, together with the ledger's digest.")] = 0,
     remote: Annotated[bool, typer.Option("--remote", help="At depth 2 and 3, hash the bundled remote too.")] = False,
     cores: Annotated[int, typer.Option("--cores", min=1, help="For the jobs of depth 3.")] = 1,
-    require_signed: Annotated[
-        bool, typer.Option("--require-signed", help="A bundle without a trusted signature is a finding.")
-    ] = False,
-    trusted_keys: Annotated[
-        Path | None, typer.Option("--trusted-keys", help="Your own list; by default the tree's trusted-keys.yaml.")
-    ] = None,
+    require_signed: RequireSigned = False,
+    trusted_keys: TrustedKeys = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", help="Write a one-page HTML certificate.")
     ] = None,
@@ -263,9 +265,9 @@ def trace(
 
 def _study_name(study: str, root: Path) -> str:
     """The name of a study of the tree at `root`."""
-    from sae_assay.study import Study
+    from sae_assay.audit.verify import load_study
 
-    return Study.load(root / study if study.endswith((".yaml", ".yml")) else root / "studies" / f"{study}.yaml").study
+    return load_study(root, study).study
 
 
 @functools.partial(command, to=bundle_app, name="keygen")
@@ -313,12 +315,8 @@ def bundle_sign(
 
 @functools.partial(command, to=bundle_app, name="check")
 def bundle_check(
-    require_signed: Annotated[
-        bool, typer.Option("--require-signed", help="A bundle without a trusted signature is a finding.")
-    ] = False,
-    trusted_keys: Annotated[
-        Path | None, typer.Option("--trusted-keys", help="Your own list; by default the tree's trusted-keys.yaml.")
-    ] = None,
+    require_signed: RequireSigned = False,
+    trusted_keys: TrustedKeys = None,
     study: StudyOption = DEFAULT_STUDY,
     root: RootOption = Path(),
     as_json: Json = False,

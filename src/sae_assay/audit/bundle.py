@@ -8,7 +8,6 @@ those of the files as `record` writes them. Ids are recomputed from what the rec
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sae_assay.audit import merkle
+from sae_assay.audit.evidence import true_id
 from sae_assay.audit.findings import Finding
+from sae_assay.audit.reading import parse_json
 from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import digest
 from sae_assay.ledger.records import LEDGER, line, with_id
@@ -55,27 +56,6 @@ class Contents:
         return dict(sorted(Counter(kind for _, kind in self.ids).items()))
 
 
-def read_json(text: str, where: str) -> Any:
-    """JSON of a stranger: no key twice, no NaN.
-
-    Raises:
-        AssayError: it is no such JSON.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise ValueError("a key occurs twice")
-        return dict(pairs)
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise AssayError(where, f"cannot be read: {error}", "restore it from git") from None
-
-
 def read_text(path: Path) -> str:
     """A text file of bounded size that is no link.
 
@@ -105,7 +85,7 @@ def read_records(root: Path, study: str) -> list[tuple[str, dict[str, Any]]]:
     for path in sorted((root / LEDGER / study).glob("*.jsonl")):
         name = path.relative_to(root).as_posix()
         for number, text in enumerate(filter(str.strip, read_text(path).split("\n")), 1):
-            record = read_json(text, f"{name}:{number}")
+            record = parse_json(text, f"{name}:{number}")
             if not isinstance(record, dict) or not isinstance(record.get("type"), str):
                 raise AssayError(f"{name}:{number}", "is no ledger record", "restore it from git")
             found.append((f"{name}:{number}", record))
@@ -123,22 +103,15 @@ def read_contents(root: Path, study: str) -> Contents:
     ids, plans, findings = [], [], []
     lines: dict[str, list[str]] = {}
     for item, record in read_records(root, study):
-        true_id = _true_id(record, item)
-        ids.append((true_id, record["type"]))
-        lines.setdefault(item.rpartition(":")[0], []).append(line({**record, "id": true_id}))
-        plans += [true_id] if record["type"] == "plan" else []
-        if record.get("id") != true_id:
+        record_id = true_id(record)
+        ids.append((record_id, record["type"]))
+        lines.setdefault(item.rpartition(":")[0], []).append(line({**record, "id": record_id}))
+        plans += [record_id] if record["type"] == "plan" else []
+        if record.get("id") != record_id:
             remedy = "restore the record from git; whoever edited it must run the job again"
-            findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, ascii(record.get("id"))[:100], remedy))
+            findings.append(Finding("RECORD_ID_MISMATCH", item, record_id, ascii(record.get("id"))[:100], remedy))
     files = {name: hashlib.sha256("".join(sorted(texts)).encode()).hexdigest() for name, texts in lines.items()}
     return Contents(tuple(ids), files, plans[0] if len(plans) == 1 else None, tuple(findings))
-
-
-def _true_id(record: dict[str, Any], item: str) -> str:
-    try:
-        return digest({key: value for key, value in record.items() if key != "id"})
-    except (TypeError, ValueError, RecursionError):
-        raise AssayError(item, "is no ledger record", "restore it from git") from None
 
 
 def lock_digest(root: Path) -> str | None:
@@ -178,7 +151,7 @@ def read_bundles(root: Path, study: str) -> list[dict[str, Any]]:
 
 
 def _read_bundle(path: Path) -> dict[str, Any]:
-    bundle = read_json(read_text(path), str(path))
+    bundle = parse_json(read_text(path), str(path))
     if not _is_bundle(bundle):
         raise AssayError(str(path), "is no bundle", "restore it from git")
     if bundle["schema"] > SCHEMA:
@@ -209,14 +182,14 @@ def check_chain(bundles: Iterable[dict[str, Any]], study: str) -> list[Finding]:
     remedy = "restore the bundles from git"
     for number, bundle in enumerate(bundles, 1):
         item = f"bundle {number:04d}"
-        true_id = digest({key: value for key, value in bundle.items() if key != "id"})
-        if bundle.get("id") != true_id:
-            findings.append(Finding("RECORD_ID_MISMATCH", item, true_id, str(bundle.get("id")), remedy))
+        bundle_id = true_id(bundle)
+        if bundle.get("id") != bundle_id:
+            findings.append(Finding("RECORD_ID_MISMATCH", item, bundle_id, str(bundle.get("id")), remedy))
         expected = {"number": number, "previous": before, "study": study}
         found = {name: bundle.get(name) for name in expected}
         if found != expected:
             findings.append(Finding("GRAPH_INVALID", item, _show(expected), _show(found), remedy))
-        before = true_id
+        before = bundle_id
     return findings
 
 

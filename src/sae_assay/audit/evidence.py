@@ -12,7 +12,7 @@ from sae_assay.audit import reading, schemas
 from sae_assay.audit.findings import Finding
 from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import digest
-from sae_assay.ledger.job import job_key
+from sae_assay.ledger.job import job_key, job_label
 from sae_assay.ledger.records import FILES, LEDGER
 
 RESTORE = "restore results/ledger from git"
@@ -57,7 +57,7 @@ class RunRecord:
     @property
     def label(self) -> str:
         """`score_sae sae=oracle substrate=mini`, as in messages."""
-        return " ".join([self.rule, *(f"{name}={value}" for name, value in sorted(self.wildcards.items()))])
+        return job_label(self.rule, self.wildcards)
 
     @property
     def run_id(self) -> str:

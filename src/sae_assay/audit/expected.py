@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sae_assay.audit.tree import PACKAGE, own_package
-from sae_assay.ledger.job import job_key
+from sae_assay.ledger.job import job_key, job_label
 from sae_assay.plan import Plan, rule_name
 
 
@@ -33,7 +33,7 @@ class ExpectedJob:
 
     @property
     def label(self) -> str:
-        return " ".join([self.rule, *(f"{name}={value}" for name, value in sorted(self.wildcards.items()))])
+        return job_label(self.rule, self.wildcards)
 
 
 def jobs(plan: Plan) -> dict[str, ExpectedJob]:

@@ -20,8 +20,9 @@ from typing import Any
 import polars as pl
 
 from sae_assay.audit import reading
-from sae_assay.audit.tree import digest_file, own_package
+from sae_assay.audit.tree import own_package
 from sae_assay.errors import AssayError
+from sae_assay.ledger.files import hash_file
 
 TIMEOUT_S = 3600
 MEMORY_BYTES = 48 << 30  # of address space: DuckDB and polars reserve far more than they use
@@ -161,7 +162,7 @@ def _draw(root: Path, paths: dict[str, str], job: dict[str, Any]) -> None:
         for suffix, content in files.items():
             Path("charts", f"{name}.{suffix}").write_bytes(content)
         drawn[name] = page.Chart(spec=files["json"].decode(), svg=files["svg"].decode("utf-8", "replace"))
-    digests = {path: digest_file(reading.inside(root, path)).sha256 for path in [*paths.values(), *job["shown"]]}
+    digests = {path: hash_file(reading.inside(root, path)).sha256 for path in [*paths.values(), *job["shown"]]}
     html, listed = page.render(job["study"], marts, drawn, job["design"], digests)
     Path("report.html").write_text(html, encoding="utf-8")
     Path("cells.json").write_text(json.dumps(listed, ensure_ascii=False, allow_nan=False), encoding="utf-8")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from sae_assay.audit.bundle import LOCK, read_records, read_text
 from sae_assay.audit.crate import WORKFLOW, Crate, Entity, Pair, Records, encoding_format, ledger_files, ref
-from sae_assay.audit.seal import git
+from sae_assay.audit.reading import parse_yaml
+from sae_assay.audit.tree import History
 from sae_assay.errors import AssayError
 from sae_assay.ledger.files import hash_file
 from sae_assay.ledger.records import LEDGER
@@ -171,9 +171,9 @@ def _link_examples(entities: dict[str, Entity]) -> None:
 
 def _citation(root: Path) -> dict[str, Any]:
     try:
-        citation = yaml.safe_load(read_text(root / CITATION))
+        citation = parse_yaml(read_text(root / CITATION), CITATION)
         authors = [{k: v for k, v in author.items() if isinstance(v, str)} for author in citation["authors"]]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError):
+    except (AttributeError, KeyError, TypeError):
         authors = []
     if not authors or not isinstance(citation.get("license"), str):
         raise AssayError(CITATION, "names no license and authors", "restore it from git")
@@ -190,7 +190,7 @@ def _author_id(author: dict[str, Any]) -> str:
 
 def _date(root: Path, crate: Crate) -> str:
     """When the records were last committed; outside git, when the last job ended."""
-    committed = git(root, "log", "-1", "--format=%ct", "--", f"{LEDGER.as_posix()}/{crate.study}")
+    committed = History(root).git("log", "-1", "--format=%ct", "--", f"{LEDGER.as_posix()}/{crate.study}")
     if committed:
         return datetime.fromtimestamp(int(committed), UTC).isoformat()
     return max(run["start"] for run in crate.records.runs).replace("Z", "+00:00")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 from sae_assay.audit import bundle as bundles
 from sae_assay.audit.findings import Finding
 from sae_assay.audit.signing import Signature, check_signatures, sign, sign_ssh
+from sae_assay.audit.tree import History
 from sae_assay.audit.trust import Trust
 from sae_assay.errors import AssayError
 from sae_assay.ledger.files import write_atomically
 from sae_assay.ledger.records import LEDGER, line
-
-# Settings in a stranger's .git/config must not make git start a program.
-GIT = ["git", "-c", "log.showSignature=false", "-c", "core.fsmonitor=false", "--no-pager"]
 
 
 @dataclass
@@ -128,28 +125,19 @@ def _describe(root: Path, bundle: dict[str, Any], file: Path, signatures: list[S
     relative = file.relative_to(root).as_posix()
     return {
         **{name: bundle.get(name) for name in ("number", "id", "previous", "merkle_root", "records", "commit", "plan")},
-        "committed": git(root, "log", "-1", "--no-textconv", "--format=%cI", "--", relative) or None,
+        "committed": History(root).git("log", "-1", "--no-textconv", "--format=%cI", "--", relative) or None,
         "signatures": [asdict(signature) for signature in signatures],
     }
 
 
 def _committed(root: Path, study: str) -> str:
-    commit = git(root, "rev-parse", "HEAD")
+    commit = History(root).git("rev-parse", "HEAD")
     if commit is None:
         raise AssayError(str(root), "is no git repository with a commit", "commit the ledger, then sign")
     names = [f"{LEDGER.as_posix()}/{study}/*.jsonl", bundles.LOCK]
-    changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", *names)
+    changed = History(root).git("status", "--porcelain", "--untracked-files=all", "--", *names)
     if changed:
         raise AssayError(
             changed.split()[-1], f"is not as in commit {commit[:12]}", "`git add results/ledger dvc.lock`, commit, sign"
         )
     return commit
-
-
-def git(root: Path, *arguments: str) -> str | None:
-    """What a git command prints in a tree, without letting the tree start programs; None where it fails."""
-    try:
-        run = subprocess.run([*GIT, *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None

@@ -24,8 +24,9 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner
 
-from sae_assay.audit.bundle import read_json, read_text
+from sae_assay.audit.bundle import read_text
 from sae_assay.audit.findings import Finding
+from sae_assay.audit.reading import parse_json
 from sae_assay.audit.trust import Trust
 from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import canonical
@@ -177,14 +178,14 @@ def _is_about(envelope: Envelope, bundle: dict[str, Any], where: str) -> bool:
     if envelope.payload_type != PAYLOAD_TYPE:
         return False
     try:
-        return read_json(envelope.payload.decode(), where) == statement(bundle)
+        return parse_json(envelope.payload.decode(), where) == statement(bundle)
     except (AssayError, TypeError, ValueError):  # not JSON, or a bundle of an earlier version, which named no files
         return False
 
 
 def _read_envelope(file: Path) -> Envelope:
     try:
-        return Envelope.from_dict(read_json(read_text(file), str(file)))
+        return Envelope.from_dict(parse_json(read_text(file), str(file)))
     except (KeyError, TypeError, ValueError, AttributeError, VerificationError) as error:
         raise AssayError(str(file), f"is no DSSE envelope: {error}", "restore it from git") from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import html
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from sae_assay.audit import witness
+from sae_assay.audit import reading, witness
 from sae_assay.audit.chain import Chain, run_facts
 from sae_assay.errors import AssayError
 from sae_assay.ledger.files import hash_file
@@ -64,12 +63,10 @@ class Report:
         """AssayError where the report is missing or damaged."""
         folder = Path("results/report", study)
         try:
-            listed = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
-            page = (folder / "report.html").read_text(encoding="utf-8")
+            listed = reading.read_json(Path(), f"{folder.as_posix()}/cells.json")
+            page = reading.read_text(Path(), f"{folder.as_posix()}/report.html")
             _ = [(cell["id"], cell["shown"], cell["mart"]) for cell in listed["cells"]], listed["charts"]
-        except FileNotFoundError as error:
-            raise AssayError(str(error.filename), "is missing", "run `dvc pull`, or `make report`") from None
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             raise AssayError(str(folder / "cells.json"), "is no list of cells", "restore it with `dvc pull`") from None
         return cls(study, listed, page, folder.as_posix())
 

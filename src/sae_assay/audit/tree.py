@@ -10,12 +10,16 @@ from pathlib import Path
 
 import sae_assay
 from sae_assay.audit import reading
-from sae_assay.ledger.files import Artifact
+from sae_assay.ledger.files import Artifact, hash_file
 
 PACKAGE = "src/sae_assay/"
+CACHE, REMOTE = ".dvc/cache/files/md5", "data/remote/files/md5"  # where DVC keeps objects by their MD5
 TEXT_SUFFIXES = (".py", ".sql", ".yml", ".yaml", ".toml", ".lock", ".csv", ".css", ".js", ".j2", ".smk", "")
 # Nothing that a stranger's .git/config can name is run: no hook, no monitor, no lazy fetch, no transport.
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*")
+_GIT = (
+    *("git", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
+    *("-c", "safe.directory=*", "-c", "log.showSignature=false"),
+)
 _GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_OPTIONAL_LOCKS": "0",
@@ -24,7 +28,6 @@ _GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
 }
-_BLOCK = 1 << 20
 
 
 def own_package() -> Path:
@@ -62,7 +65,7 @@ class Tree:
         """
         if path not in self._artifacts:
             file = reading.inside(self.root, path)
-            self._artifacts[path] = digest_file(file) if file.is_file() else None
+            self._artifacts[path] = hash_file(file) if file.is_file() else None
         return self._artifacts[path]
 
     def text(self, path: str) -> set[str]:
@@ -86,23 +89,12 @@ class Tree:
         return history if history.head else None
 
 
-def digest_file(file: Path) -> Artifact:
-    """Read a file once and digest it."""
-    sha, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    with file.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            sha.update(block)
-            md5.update(block)
-            size += len(block)
-    return Artifact(sha.hexdigest(), size, md5.hexdigest())
-
-
 class History:
     """Reads git's objects; never checks out, never runs a filter, and only looks at the repository whose top is `root`."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self.head = (self._git("rev-parse", "--verify", "-q", "HEAD^{commit}") or "").strip()
+        self._root = root.resolve()
+        self.head = self.git("rev-parse", "--verify", "-q", "HEAD^{commit}") or ""
 
     def _run(self, arguments: tuple[str, ...], given: bytes = b"") -> bytes | None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -116,22 +108,23 @@ class History:
             return None
         return done.stdout if done.returncode == 0 else None
 
-    def _git(self, *arguments: str) -> str | None:
+    def git(self, *arguments: str) -> str | None:
+        """What a git command prints, stripped; None where it fails."""
         found = self._run(arguments)
-        return None if found is None else found.decode("utf-8", "replace")
+        return None if found is None else found.decode("utf-8", "replace").strip()
 
     @cached_property
     def commits(self) -> set[str]:
         """Every commit that HEAD descends from."""
-        return set((self._git("rev-list", "HEAD") or "").split())
+        return set((self.git("rev-list", "HEAD") or "").split())
 
     @property
     def shallow(self) -> bool:
-        return (self._git("rev-parse", "--is-shallow-repository") or "").strip() == "true"
+        return self.git("rev-parse", "--is-shallow-repository") == "true"
 
     def touching(self, path: str, limit: int = 500) -> list[str]:
         """Commits that changed a path, the newest first."""
-        return (self._git("rev-list", f"--max-count={limit}", "HEAD", "--", path) or "").split()
+        return (self.git("rev-list", f"--max-count={limit}", "HEAD", "--", path) or "").split()
 
     def files(self, names: list[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """(commit, path) -> content, of those that exist; one git process for all."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from securesystemslib.signer import Key, SSlibKey
 
 from sae_assay.audit.bundle import read_text
+from sae_assay.audit.reading import parse_yaml
 from sae_assay.errors import AssayError
 
 TRUSTED = "trusted-keys.yaml"
@@ -49,14 +49,14 @@ def read_trust(path: Path) -> Trust:
     if not path.exists():
         return Trust()
     try:
-        raw = yaml.safe_load(read_text(path)) or {}
+        raw = parse_yaml(read_text(path), str(path)) or {}
         entries, ssh = list(raw.get("ed25519") or []), tuple(raw.get("ssh") or [])
         fields = [entry[name] for entry in entries for name in ("keyid", "name", "public")]
         if not all(isinstance(text, str) for text in (*fields, *ssh)):
             raise TypeError("every field is a text, in quotes where YAML would take it for a number")
         keys: dict[str, Key] = {entry["keyid"]: ed25519_key(entry["keyid"], entry["public"]) for entry in entries}
         names = {entry["keyid"]: entry["name"] for entry in entries}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise AssayError(str(path), f"is no list of trusted keys: {error}", f"see the comment in {TRUSTED}") from None
     if len(keys) != len(entries) or any("\n" in text for text in ssh):
         raise AssayError(str(path), "names a key twice, or an ssh line holds two lines", "name each key once")

@@ -132,6 +132,21 @@ def verifier() -> dict[str, str]:
     return {"version": importlib.metadata.version("sae-assay"), "package_digest": package_digest()}
 
 
+def config_of(study: str) -> str:
+    """A study's file in its tree, from what `--study` was given."""
+    return study if study.endswith((".yaml", ".yml")) else f"studies/{study}.yaml"
+
+
+def load_study(root: Path, study: str) -> Study:
+    """A tree's study, read within limits.
+
+    Raises:
+        AssayError: there is no such study, or it is refused.
+    """
+    reading.read_yaml(root, config_of(study))
+    return Study.load(reading.inside(root, config_of(study)))
+
+
 def open_tree(
     root: Path, study: str, options: Options | None = None, progress: Callable[[str], None] = lambda text: None
 ) -> Context:
@@ -146,9 +161,8 @@ def open_tree(
     """
     if not root.is_dir():
         raise AssayError(str(root), "is no folder", "name the clone with --root")
-    config = study if study.endswith((".yaml", ".yml")) else f"studies/{study}.yaml"
-    reading.read_yaml(root, config)
-    chosen = Plan(Study.load(reading.inside(root, config)))
+    config = config_of(study)
+    chosen = Plan(load_study(root, study))
     tree = Tree(root)
     return Context(tree, evidence.read(tree.root, chosen.name), config, chosen, options or Options(), progress)
 

@@ -43,7 +43,7 @@ class Job:
     @property
     def label(self) -> str:
         """For messages: `score_sae substrate=mini sae=oracle`."""
-        return " ".join([self.rule, *(f"{name}={value}" for name, value in sorted(self.wildcards.items()))])
+        return job_label(self.rule, self.wildcards)
 
     @classmethod
     def of_script(cls, snakemake: Any) -> Job:
@@ -71,6 +71,11 @@ class Job:
             outputs=tuple(map(str, outputs)),
             settings=params.settings,
         )
+
+
+def job_label(rule: str, wildcards: Mapping[str, str]) -> str:
+    """A job in messages: its rule, then its wildcards by name."""
+    return " ".join([rule, *(f"{name}={value}" for name, value in sorted(wildcards.items()))])
 
 
 def job_key(rule: str, wildcards: Mapping[str, str]) -> str:

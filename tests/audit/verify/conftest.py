@@ -23,6 +23,9 @@ from sae_assay.ledger.canonical import canonical
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[2] / "src"
 LEDGER = Path("results/ledger/tiny")
+SCORE = "results/scores/tiny/toy/toy_l0_02_seed_0/42.parquet"
+OTHER = "results/scores/tiny/toy/toy_l0_03_seed_0/42.parquet"
+Audit = Callable[..., list[Finding]]
 
 
 class Tree:

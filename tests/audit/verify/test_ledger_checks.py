@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.audit.verify.conftest import LEDGER, Tree, codes, seen
+from tests.audit.verify.conftest import LEDGER, OTHER, SCORE, Audit, Tree, codes, seen
 
 from sae_assay.audit.checks import (
     bytes as bytes_check,
@@ -23,11 +23,6 @@ from sae_assay.audit.checks import (
     table,
 )
 from sae_assay.audit.evidence import true_id
-from sae_assay.audit.findings import Finding
-
-Audit = Callable[..., list[Finding]]
-SCORE = "results/scores/tiny/toy/toy_l0_02_seed_0/42.parquet"
-OTHER = "results/scores/tiny/toy/toy_l0_03_seed_0/42.parquet"
 
 
 def run_of(tree: Tree, rule: str, **wildcards: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.audit.verify.conftest import Tree, codes, opened, seen
+from tests.audit.verify.conftest import OTHER, SCORE, Audit, Tree, codes, opened, seen
 
 from sae_assay.audit.checks import (
     bytes as bytes_check,
@@ -22,12 +22,7 @@ from sae_assay.audit.checks import (
     statistics,
     table,
 )
-from sae_assay.audit.findings import Finding
 from sae_assay.tables import scores
-
-Audit = Callable[..., list[Finding]]
-SCORE = "results/scores/tiny/toy/toy_l0_02_seed_0/42.parquet"
-OTHER = "results/scores/tiny/toy/toy_l0_03_seed_0/42.parquet"
 
 
 # Bytes ---------------------------------------------------------------------------------------------------------------------

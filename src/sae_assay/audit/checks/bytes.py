@@ -8,13 +8,12 @@ from pathlib import Path
 from sae_assay.audit import reading
 from sae_assay.audit.context import Context
 from sae_assay.audit.findings import Finding
-from sae_assay.audit.tree import digest_file
-from sae_assay.ledger.files import Artifact
+from sae_assay.audit.tree import CACHE, REMOTE
+from sae_assay.ledger.files import Artifact, hash_file
 
 NAME = "bytes"
 OUTPUTS = ("results/statistics/", "results/charts/", "results/report/")
 RESULTS = "results/"
-CACHE, REMOTE = ".dvc/cache/files/md5", "data/remote/files/md5"
 PULL = "run `dvc pull`, or run the job again"
 
 
@@ -133,7 +132,7 @@ def _store(context: Context, store: str, recorded: dict[str, Artifact]) -> list[
         if not file.is_file():
             missing += 1
             continue
-        now = digest_file(file)
+        now = hash_file(file)
         context.fine(NAME, name, now == wanted)
         if now != wanted:
             seen = f"{now.sha256} (it stores {path})"

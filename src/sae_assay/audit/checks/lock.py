@@ -9,12 +9,12 @@ from typing import Any
 from sae_assay.audit import reading
 from sae_assay.audit.context import Context
 from sae_assay.audit.findings import Finding
+from sae_assay.audit.tree import CACHE, REMOTE
 from sae_assay.errors import AssayError
 from sae_assay.ledger.stages import STAGES
 
 NAME = "lock"
 LOCK = "dvc.lock"
-CACHES = (".dvc/cache/files/md5", "data/remote/files/md5")
 REMEDY = "restore dvc.lock and results/ledger from one commit, or run `sae-assay record`"
 
 
@@ -95,7 +95,7 @@ def _members(folder: str, mine: dict[str, str], theirs: dict[str, str]) -> list[
 
 def _object(context: Context, md5: str) -> dict[str, str] | None:
     """The folder list that an md5 names, from the cache or the bundled remote, if it is intact."""
-    for cache in CACHES:
+    for cache in (CACHE, REMOTE):
         path = f"{cache}/{md5[:2]}/{md5[2:]}"
         try:
             content = reading.read_bytes(context.root, path, reading.MAX_TEXT)

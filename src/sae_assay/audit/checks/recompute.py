@@ -16,16 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from sae_assay.audit import reading
 from sae_assay.audit.context import Context, Options
 from sae_assay.audit.evidence import Evidence, RunRecord
 from sae_assay.audit.findings import Finding
-from sae_assay.audit.tree import digest_file
 from sae_assay.errors import AssayError
 from sae_assay.ledger import compare
 from sae_assay.ledger.environment import numeric_profile
+from sae_assay.ledger.files import hash_file
 
 NAME = "recompute"
 STORES = (".dvc/cache/files/md5", "data/remote/files/md5", "data/activations/.dvc/cache/files/md5")
@@ -105,7 +103,7 @@ def _restore(context: Context, clone: Path, left_out: set[str]) -> None:
 
 
 def _holds(file: Path, sha256: str) -> bool:
-    return file.is_file() and digest_file(file).sha256 == sha256
+    return file.is_file() and hash_file(file).sha256 == sha256
 
 
 def _snakemake(context: Context, clone: Path, wanted: list[str]) -> str | None:
@@ -127,7 +125,7 @@ def _snakemake(context: Context, clone: Path, wanted: list[str]) -> str | None:
 
 # The comparison ------------------------------------------------------------------------------------------------------------
 def _compare(context: Context, run: RunRecord, clone: Path, problem: str | None) -> list[Finding]:
-    now = {path: digest_file(clone / path).sha256 if (clone / path).is_file() else None for path in run.outputs}
+    now = {path: hash_file(clone / path).sha256 if (clone / path).is_file() else None for path in run.outputs}
     if None in now.values():
         context.skipped(NAME, run.label, f"it could not be run here: {problem or 'nothing was made'}")
         return []
@@ -157,7 +155,7 @@ def _within(context: Context, run: RunRecord, clone: Path, differing: dict[str, 
         context.judged(NAME, run.label, "NOT_COMPARABLE")
         context.notes.append(f"{run.label}: other bytes on another numeric profile, and no tolerance for such files.")
         return []
-    tolerances = yaml.safe_load(reading.read_text(context.root, "tolerances.yaml"))
+    tolerances = reading.read_yaml(context.root, "tolerances.yaml")
     with tempfile.TemporaryDirectory(prefix="sae-assay-recorded-") as folder:
         recorded = Path(folder)
         ledger = Path("results/ledger", context.study)
