@@ -18,7 +18,7 @@ help:                    ## this list
 	.tools/bin/pip install --quiet uv
 
 install: $(filter .tools/bin/uv,$(UV))   ## uv and the locked environment
-	$(UV) sync --frozen --quiet
+	$(UV) sync --frozen --quiet --compile-bytecode
 
 report: install          ## run the default study and name the report (some 20 minutes on two cores; what is there and current is kept)
 	$(UV) run --frozen snakemake --cores $(CORES)

@@ -73,6 +73,7 @@ class _Newton:
         self.design, self.y, self.weight, self.penalty, self.theta = design, y, weight, penalty, theta
         self.rough = design.float()
         self.logits = torch.bmm(design, theta[..., None])[..., 0]
+        self.objective = self._objective(theta, self.logits)
 
     def take(self, keep: Tensor) -> _Newton:
         return _Newton(*(t[keep] for t in (self.design, self.y, self.weight, self.penalty, self.theta)))
@@ -89,16 +90,15 @@ class _Newton:
         """One Newton step of the problems [p] that move, halved until the objective does not rise."""
         direction = self._direction(self.rough if rough else self.design)
         change = torch.bmm(self.design, direction[..., None])[..., 0]
-        before = self._objective(self.theta, self.logits)
         scale = move.double()[:, None]
-        for _ in range(MAX_HALVINGS):
-            after = self._objective(self.theta - scale * direction, self.logits - scale * change)
-            rises = ~(after <= before + 1e-12 * before.abs())
-            if not rises.any():
+        for halving in range(MAX_HALVINGS + 1):
+            theta, logits = self.theta - scale * direction, self.logits - scale * change
+            after = self._objective(theta, logits)
+            rises = ~(after <= self.objective + 1e-12 * self.objective.abs())
+            if halving == MAX_HALVINGS or not rises.any():
                 break
             scale[rises] *= 0.5
-        self.theta = self.theta - scale * direction
-        self.logits = self.logits - scale * change
+        self.theta, self.logits, self.objective = theta, logits, after
 
     def _direction(self, design: Tensor) -> Tensor:
         curvature = (self.probability * (1 - self.probability) * self.weight).to(design.dtype)
@@ -107,11 +107,12 @@ class _Newton:
         # Without a penalty the intercept's curvature vanishes where all probabilities saturate.
         diagonal += self.penalty + 1e-12 * (1 + diagonal)
         factor, info = torch.linalg.cholesky_ex(hessian)
-        if info.any() or not torch.isfinite(factor).all():
+        direction = torch.cholesky_solve(self.gradient[..., None], factor)[..., 0]
+        if info.any() or not torch.isfinite(direction).all():
             if design is self.rough:
                 return self._direction(self.design)
             raise NotConverged(f"{int((info > 0).sum())} of {len(info)} logistic regressions have a singular Hessian")
-        return torch.cholesky_solve(self.gradient[..., None], factor)[..., 0]
+        return direction
 
     def _objective(self, theta: Tensor, logits: Tensor) -> Tensor:
         loss = F.binary_cross_entropy_with_logits(logits, self.y, weight=self.weight, reduction="none").sum(1)
