@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from sae_assay.errors import AssayError
+from sae_assay.metrics import ground_truth, probing, scr, tpp
 from sae_assay.study import Study
+from sae_assay.study.metrics import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -28,6 +30,12 @@ def load(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> Study:
 @pytest.mark.parametrize("name", ["config.yaml", "studies/tiny.yaml", "studies/smoke.yaml"])
 def test_every_shipped_study_loads(name: str) -> None:
     assert Study.load(ROOT / name).substrates
+
+
+def test_components_are_those_that_the_metrics_give() -> None:
+    assert COMPONENTS | probing.COMPONENTS == COMPONENTS
+    for module in (ground_truth, tpp, scr):
+        assert COMPONENTS[module.__name__.rpartition(".")[2]] == module.COMPONENTS
 
 
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:
@@ -52,6 +60,12 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
         (lambda c: c["metrics"]["tpp"].update(n=[500]), ["tpp", "500", "d_sae"]),
         (lambda c: c["metrics"]["sae_probes"].update(k_probe=[1000]), ["sae_probes", "1000"]),
         (lambda c: c["metrics"].update(tppp={}), ["metrics.tppp", "did you mean tpp"]),
+        (lambda c: c["scorecard"]["primary"]["tpp"].pop("mode"), ["scorecard.primary.tpp.mode is missing", "strict"]),
+        (lambda c: c["scorecard"]["primary"]["scr"].pop("hp"), ["scorecard.primary.scr.hp is missing"]),
+        (lambda c: c["scorecard"]["primary"]["scr"].update(hp=11), ["scorecard.primary.scr.hp is 11", "10"]),
+        (lambda c: c["scorecard"]["primary"]["sae_probes"].update(component="acc"), ["component is 'acc'", "auc"]),
+        (lambda c: c["scorecard"]["primary"]["pure_noise"].update(hp=3), ["pure_noise.hp is 3", "leave it out"]),
+        (lambda c: c["metrics"].pop("scr"), ["scorecard.primary.scr is declared", "metrics.scr is not"]),
         (lambda c: c["substrates"]["mini"]["panel"]["batchtopk"].update(l0=[200]), ["batchtopk", "200", "d_sae"]),
         (lambda c: c["substrates"]["mini"]["panel"].update(topkk={"l0": [3]}), ["topkk"]),
         (lambda c: c["substrates"]["mini"]["training"].update(lr="fast"), ["training.lr", "fast"]),

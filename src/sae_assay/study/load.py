@@ -58,15 +58,14 @@ class Study(Strict):
                     raise ValueError(
                         f"metrics.{metric} has {too_large}, larger than substrates.{name}.d_sae {substrate.d_sae}"
                     )
+        for name, primary in self.scorecard.primary.items():
+            self.metrics.check_primary(name, primary)
         return self
 
     @property
     def hyper_parameters(self) -> dict[str, list[int]]:
         """n or k_probe values of each metric that has them."""
-        m = self.metrics
-        found = {"sparse_probing": m.sparse_probing, "sae_probes": m.sae_probes}
-        hps = {name: section.k_probe for name, section in found.items() if section}
-        return hps | {name: section.n for name, section in {"tpp": m.tpp, "scr": m.scr}.items() if section}
+        return self.metrics.hyper_parameters
 
     @property
     def evaluation_seeds(self) -> list[int]:

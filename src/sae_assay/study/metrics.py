@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from sae_assay.study.base import Fraction, MetricName, Mode, PositiveInt, Strict
+
+COMPONENTS: dict[MetricName, tuple[str, ...]] = {
+    "ground_truth": ("mcc", "f1", "precision", "recall", "uniqueness", "explained_variance", "l0", "dead_latents"),
+    "sparse_probing": ("accuracy",),
+    "sae_probes": ("auc", "f1", "accuracy"),
+    "tpp": ("score", "intended", "unintended"),
+    "scr": ("score", "compatible", "direction_1", "direction_2"),
+    "reconstruction": ("explained_variance", "explained_variance_saebench", "l0", "dead_latents", "ce_recovered", "kl"),
+    "known_validity": ("score",),
+    "pure_noise": ("score",),
+}
+"""What each metric measures, as rows of the score table name it."""
 
 
 class KProbes(Strict):
@@ -37,6 +50,35 @@ class Metrics(Strict):
     reconstruction: Empty | None = None
     known_validity: Noise | None = None
     pure_noise: Noise | None = None
+
+    @property
+    def hyper_parameters(self) -> dict[str, list[int]]:
+        """n or k_probe values of each metric that has them."""
+        probing = {"sparse_probing": self.sparse_probing, "sae_probes": self.sae_probes}
+        hps = {name: section.k_probe for name, section in probing.items() if section}
+        return hps | {name: section.n for name, section in {"tpp": self.tpp, "scr": self.scr}.items() if section}
+
+    def check_primary(self, name: str, primary: Primary) -> None:
+        """Refuse a primary setting that no score will have.
+
+        Raises:
+            ValueError: the metric is not on trial, or the setting is none of its own, or names several.
+        """
+        key, section = f"scorecard.primary.{name}", getattr(self, name)
+        if section is None:
+            raise ValueError(f"{key} is declared, but metrics.{name} is not: declare it, or leave the primary out")
+        _one_of(f"{key}.component", primary.component, list(COMPONENTS[name]))  # type: ignore[index]
+        _one_of(f"{key}.hp", primary.hp, self.hyper_parameters.get(name, [None]))
+        modes = getattr(section, "modes", [None])
+        _one_of(f"{key}.mode", primary.mode or (modes[0] if len(modes) == 1 else None), modes)
+
+
+def _one_of(key: str, value: Any, known: Sequence[Any]) -> None:
+    if value in known:
+        return
+    if list(known) == [None]:
+        raise ValueError(f"{key} is {value!r}, but this metric has none: leave it out")
+    raise ValueError(f"{key} is {'missing' if value is None else repr(value)}: one of {', '.join(map(str, known))}")
 
 
 class Primary(Strict):
