@@ -34,9 +34,15 @@ TOOLS = (
 )
 LOCK = Path("uv.lock")
 PROFILES: dict[str, dict[str, str]] = {
-    # One path through ATen, oneDNN and MKL on x86 CPUs with AVX2. MKL promises equal bits among Intel CPUs only; its
-    # COMPATIBLE mode promises them on all, at a third of the speed (docs/decisions.md).
-    "portable": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"},
+    # One path through ATen, oneDNN, MKL, OpenBLAS and numpy on every x86 CPU with AVX2, whoever made it
+    # (docs/decisions.md). MKL's square root still differs: see numerics.py.
+    "portable": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_CBWR": "COMPATIBLE",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    },
     "native": {},
 }
 PROFILE_VARIABLES = tuple(PROFILES["portable"])

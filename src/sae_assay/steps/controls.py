@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sae_assay import numerics
 from sae_assay.saes import controls, encoder, formats
 from sae_assay.worlds import build, sample
 
@@ -20,6 +21,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         params: `study`, `substrate`, `d_sae`, `controls` (each `id`, `kind`, `base` or null), `options` (`bases`,
             `best_fraction`, `random_init_threshold`).
     """
+    numerics.begin(params)
     options = params["options"]
     calibration = torch.from_numpy(sample.load_rows(inputs.training)["calibration"])
     files = zip(inputs.base_cards, inputs.base_weights, strict=True)

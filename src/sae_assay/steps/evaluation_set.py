@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sae_assay import numerics
 from sae_assay.errors import AssayError
 from sae_assay.evaluation import EvaluationSet, Task, subset
 from sae_assay.metrics import probes
@@ -40,7 +41,7 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
         outputs: `evaluation` (safetensors).
         settings: `study`, `substrate`, `evaluation_seed`, `tasks` (limits), `metrics` (the sections to prepare for).
     """
-    torch.set_num_threads(int(settings.get("threads", 1)))
+    numerics.begin(settings)
     pool = Pool.load(inputs.pool)
     if not np.isfinite(pool.hidden).all():
         raise AssayError(str(inputs.pool), "holds activations that are not finite", "rebuild the pool")

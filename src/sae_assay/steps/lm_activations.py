@@ -22,14 +22,15 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
             text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows).
     """
-    from sae_assay.device import device_of
+    from sae_assay import numerics
     from sae_assay.lms import model as models
 
+    device = numerics.begin(params)
     lm, purpose = params["lm"], (params["study"], params["substrate"])
     folder = registry.installed_folder(lm["text_input"], inputs.registry)
     file = GgufFile(inputs.model)
     layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
-    model = models.load(file, layers=layer + 1, device=device_of(params.get("device", "cpu")))
+    model = models.load(file, layers=layer + 1, device=device)
 
     drawn = _draw(folder, tokenizer, lm, (*purpose, "rows"))
     excluded = {prompt for d in drawn for prompt in d.prompts}

@@ -13,12 +13,11 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         outputs: evaluations, one safetensors file per evaluation seed, in the order of `evaluation_seeds`.
         params: study, substrate, `evaluation_seeds`, threads.
     """
-    import torch
-
+    from sae_assay import numerics
     from sae_assay.lms import evaluation
     from sae_assay.lms.texts import Texts
 
-    torch.set_num_threads(int(params.get("threads", 1)))
+    numerics.begin(params)
     texts = Texts.load(inputs.text)
     for seed, path in zip(params["evaluation_seeds"], outputs.evaluations, strict=True):
         evaluation.build(texts, (params["study"], params["substrate"], seed)).save(path)

@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from sae_assay.device import device_of
+from sae_assay import numerics
 from sae_assay.lms.texts import Texts
 from sae_assay.metrics import sae_probes
 from sae_assay.saes import encoder
@@ -27,13 +26,13 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         params: study, substrate, threads, `hook` (lm.hook), `saes` (id, panel, evaluation_seeds of each), `metrics`
             ({"sae_probes": {"k_probe": [...]}}).
     """
-    torch.set_num_threads(int(params.get("threads", 1)))
+    device = numerics.begin(params)
     ks, paths = params["metrics"]["sae_probes"]["k_probe"], iter(outputs.scores)
     sets = [sae_probes.ProbeSet(s.name, s.labels, s.last) for s in Texts.load(inputs.text).binary]
     with tempfile.TemporaryDirectory() as folder:
         package = sae_probes.Package(sets, params["hook"], folder)
         for card, one in tqdm(list(zip(inputs.cards, params["saes"], strict=True)), desc="sae-probes", disable=None):
-            sae = encoder.load(Path(card).parent).on(device_of(params.get("device", "cpu")))
+            sae = encoder.load(Path(card).parent).on(device)
             check(sae, one["id"], sets[0].last.shape[1])
             for seed in one["evaluation_seeds"]:
                 path = str(next(paths))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sae_assay.device import device_of
+from sae_assay import numerics
 from sae_assay.errors import AssayError
 from sae_assay.lms import model as models
 from sae_assay.lms import scoring
@@ -29,8 +29,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         params: study, substrate, threads, `hook` (lm.hook), `saes` (id, panel, evaluation_seeds of each), `metrics`
             (sections of the cheap metrics), `evaluation_seeds` (all seeds that some SAE needs).
     """
-    torch.set_num_threads(int(params.get("threads", 1)))
-    device, texts, metrics = device_of(params.get("device", "cpu")), Texts.load(inputs.text), params["metrics"]
+    device, texts, metrics = numerics.begin(params), Texts.load(inputs.text), params["metrics"]
     evaluations = dict(zip(params["evaluation_seeds"], map(Evaluation.load, inputs.evaluations), strict=True))
     continue_ = _rest_of_model(inputs.model, params["hook"], device) if "reconstruction" in metrics else None
     seeds = {seed: scoring.prepare(texts, found, continue_) for seed, found in evaluations.items()}

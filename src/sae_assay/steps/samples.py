@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sae_assay import numerics
 from sae_assay.worlds import build, sample
 
 
@@ -15,6 +16,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         outputs: `training` (training and calibration rows), `task_pool`, `pools` (one per evaluation seed, in order).
         params: `study`, `substrate`, `samples` (the substrate's section), `evaluation_seeds`.
     """
+    numerics.begin(params)
     sizes, purpose = params["samples"], (params["study"], params["substrate"])
     model = build.restore(inputs.weights, inputs.card)
     sample.save_rows(

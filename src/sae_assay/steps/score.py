@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
-from sae_assay.device import device_of
+from sae_assay import numerics
 from sae_assay.errors import AssayError
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import world
@@ -44,10 +44,12 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
         outputs: `scores`, one per SAE and seed, seeds fastest.
         settings: `study`, `substrate`, `saes` (id, panel), `evaluation_seeds`, `metrics` (the study's sections).
     """
-    torch.set_num_threads(int(settings.get("threads", 1)))
+    device = numerics.begin(settings)
     features = torch.from_numpy(read_arrays(inputs.world_weights)["feature_vectors"])
     folders = [Path(card).parent for card in inputs.cards]
-    entries = [_entry(folder, one, settings, features) for folder, one in zip(folders, settings["saes"], strict=True)]
+    entries = [
+        _entry(folder, one, settings, features, device) for folder, one in zip(folders, settings["saes"], strict=True)
+    ]
     seeds, metrics = settings["evaluation_seeds"], settings["metrics"]
     for j, (seed, path) in enumerate(zip(seeds, inputs.evaluations, strict=True)):
         evaluation = EvaluationSet.load(path)
@@ -83,8 +85,8 @@ def table(records: list[Record], columns: dict[str, Any], seed: int, where: str)
     return scores.conform(rows, where)
 
 
-def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features: Tensor) -> _Entry:
-    sae = encoder.load(folder).on(device_of(settings.get("device", "cpu")))
+def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features: Tensor, device: str) -> _Entry:
+    sae = encoder.load(folder).on(device)
     if sae.d_in != features.shape[1]:
         problem = f"its decoder has width {sae.d_in}, the world {features.shape[1]}"
         raise AssayError(one["id"], problem, "score it on the substrate that it was trained on")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sae_assay.device import device_of
+from sae_assay import numerics
 from sae_assay.saes.settings import RunSettings
 from sae_assay.worlds import sample
 
@@ -23,7 +23,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
             `l0`, `training_seed`, `lr`, `widths`, `snapshot_steps`).
     """
     rows = {name: torch.from_numpy(array) for name, array in sample.load_rows(inputs.training).items()}
-    purpose, device = (params["study"], params["substrate"]), device_of(params.get("device", "cpu"))
+    purpose, device = (params["study"], params["substrate"]), numerics.begin(params)
     # Activations of a language model are a hundred long; sae_lens's initialisation expects them near sqrt(d_in).
     normalisation = "expected_average_only_in" if params.get("kind") == "lm" else "none"
     runs = [

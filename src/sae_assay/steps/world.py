@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sae_assay import numerics
 from sae_assay.study.worlds import WorldConfig
 from sae_assay.worlds import build
 
@@ -16,5 +17,6 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         outputs: `weights` (world.safetensors), `card` (world.json).
         params: `substrate` (name), `world` (the substrate's section).
     """
+    numerics.begin(params)
     world = WorldConfig.model_validate(params["world"])
     build.save_world(build.build(world, params["substrate"]), world, outputs.weights, outputs.card)

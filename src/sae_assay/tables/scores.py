@@ -289,9 +289,9 @@ def read(path: str | Path) -> pl.DataFrame:
         AssayError: the file is missing, damaged, or breaks the schema.
     """
     rows = read_pinned(path)
-    if not set(SAE_COLUMNS) & set(rows.columns):
-        rows = conform(rows.with_columns(**_constants(path)), str(path))
-    return check(rows, str(path))
+    if set(SAE_COLUMNS) & set(rows.columns):
+        return check(rows, str(path))
+    return conform(rows.with_columns(**_constants(path)), str(path))
 
 
 def _constants(path: str | Path) -> dict[str, pl.Expr]:
