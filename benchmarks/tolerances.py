@@ -2,11 +2,13 @@
 
     uv run python benchmarks/tolerances.py results/table/default/scores.parquet > tolerances.yaml
 
-A retrained SAE's mean score may move by FACTOR times the standard deviation over training seeds of the study's
-replicates (one architecture at one L0, pooled over both, largest hyper-parameter). The same SAE file, scored on another
-CPU, may move by a small fixed amount: instruction sets move float sums by up to 2e-4, and one row of a small test set
-that crosses a probe's threshold moves an accuracy by a step. Where FACTOR standard deviations exceed the whole range of
-the panel's SAEs, a comparison of retrained SAEs would find nothing: the tolerance is null, and it is not made.
+The mean score of an SAE that was retrained, or scored on evaluation sets that were drawn anew (a float in the last bit
+moves a draw, and with it all later ones of its stream), may move by FACTOR times the root of two variances: between
+training seeds (the study's replicates: one architecture at one L0, pooled) and between evaluation seeds (of the SAE with
+the largest). Unfinished snapshots move more and have limits of their own: those of the step with the largest spread.
+The same SAE file, scored on the same rows on another CPU, may move by a small fixed amount: instruction sets move float
+sums by up to 2e-4, and one row of a small test set that crosses a probe's threshold moves an accuracy by a step. Where a
+limit exceeds the whole range of the SAEs, a comparison would find nothing: it is null, and none is made.
 """
 
 from __future__ import annotations
@@ -21,33 +23,44 @@ SAME_SAE = 0.05
 SERIES = ["metric", "component", "hp_value", "mode", "task_kind"]
 
 
-def spread(scores: pl.DataFrame) -> pl.DataFrame:
-    """Per metric and component, the largest pooled SD over training seeds and the panel's largest range: sd, range."""
-    ok = pl.col("status") == "ok"
-    finished = scores.filter(ok & pl.col("is_final") & pl.col("control").is_null() & (pl.col("substrate") == "mini"))
-    sae = ["substrate", "arch", "target_l0", "training_seed"]
-    means = finished.group_by(*sae, *SERIES).agg(pl.col("value").mean())
-    replicated = means.group_by("substrate", "arch", "target_l0", *SERIES).agg(
-        pl.col("value").var().alias("variance"), pl.len().alias("seeds")
-    )
-    pooled = replicated.filter(pl.col("seeds") > 1).group_by(SERIES).agg(pl.col("variance").mean().sqrt().alias("sd"))
-    ranges = means.group_by(SERIES).agg((pl.col("value").max() - pl.col("value").min()).alias("range"))
-    both = pooled.join(ranges, on=SERIES, nulls_equal=True)
-    return both.group_by("metric", "component").agg(pl.col("sd", "range").max()).sort("metric", "component")
+def spread(scores: pl.DataFrame, final: bool) -> pl.DataFrame:
+    """Per metric and component, over hyper-parameters, modes, kinds of tasks and steps: the largest `sd` and `range`.
+
+    Args:
+        scores: the score table of a study with replicates.
+        final: finished SAEs and controls, else unfinished snapshots.
+    """
+    ok = (pl.col("status") == "ok") & (pl.col("substrate") == "mini") & (pl.col("is_final") == final)
+    run = ["arch", "target_l0", "step"]
+    cells = scores.filter(ok).group_by("sae_id", "control", *run, "training_seed", "eval_seed", *SERIES)
+    means = cells.agg(pl.col("value").mean())
+    within = means.group_by("sae_id", *SERIES).agg(pl.col("value").var().alias("reseed"))
+    saes = means.group_by("sae_id", "control", *run, "training_seed", *SERIES).agg(pl.col("value").mean())
+    trained = saes.filter(pl.col("control").is_null())
+    groups = trained.group_by(*run, *SERIES).agg(pl.col("value").var().alias("training"), pl.len().alias("seeds"))
+    between = groups.filter(pl.col("seeds") > 1).group_by("step", *SERIES).agg(pl.col("training").mean())
+    found = [
+        part.group_by("metric", "component", *SERIES[2:]).agg(pl.col(name).max())
+        for part, name in ((within, "reseed"), (between, "training"))
+    ]
+    ranges = saes.group_by(SERIES).agg((pl.col("value").max() - pl.col("value").min()).alias("range"))
+    both = found[0].join(found[1], on=SERIES, nulls_equal=True).join(ranges, on=SERIES, nulls_equal=True)
+    sd = (pl.col("reseed").fill_null(0) + pl.col("training")).sqrt().alias("sd")
+    return both.with_columns(sd).group_by("metric", "component").agg(pl.col("sd", "range").max()).sort(SERIES[:2])
 
 
 def main() -> None:
-    print(
-        "# Tolerances of `sae-assay compare-recorded`, per metric.component; measured once by benchmarks/tolerances.py."
-    )
+    print("# Tolerances of `sae-assay compare-recorded`, per metric.component; measured by benchmarks/tolerances.py.")
     print(f"same_sae:\n  default: {SAME_SAE}")
     print(
-        f"# {FACTOR:g} standard deviations over training seeds, at least {FLOOR}; null where that exceeds the panel's range."
+        f"# {FACTOR:g} standard deviations over training and evaluation seeds, at least {FLOOR}; null beyond the range."
     )
-    print("retrained:\n  default: 0.2")
-    for row in spread(pl.read_parquet(sys.argv[1])).iter_rows(named=True):
-        limit = max(FLOOR, FACTOR * row["sd"])
-        print(f"  {row['metric']}.{row['component']}: {'null' if limit > row['range'] else f'{limit:.3g}'}")
+    scores = pl.read_parquet(sys.argv[1])
+    for name, final in (("retrained", True), ("retrained_snapshots", False)):
+        print(f"{name}:\n  default: 0.2")
+        for row in spread(scores, final).iter_rows(named=True):
+            limit = max(FLOOR, FACTOR * row["sd"])
+            print(f"  {row['metric']}.{row['component']}: {'null' if limit > row['range'] else f'{limit:.3g}'}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ from sae_assay.errors import AssayError
 from sae_assay.ledger import compare, records
 from sae_assay.tables import scores
 
-TOLERANCES = {"same_sae": {"default": 1e-3}, "retrained": {"default": 0.05, "tpp.score": 0.2}}
+TOLERANCES = {
+    "same_sae": {"default": 1e-3},
+    "retrained": {"default": 0.05, "tpp.score": 0.2},
+    "retrained_snapshots": {"default": 0.4},
+}
 WEIGHTS = {"a": b"weights of a", "a.step_0000007": b"weights of a snapshot"}
 
 
@@ -95,6 +99,27 @@ def test_retrained_sae_is_held_to_its_mean(sides: tuple[Path, Path]) -> None:
     assert result.verdict == "WITHIN_TOLERANCE" and result.retrained_saes == {"b/a"}
     change(sides[1], [0.95, 0.95, None])
     assert compared(sides).verdict == "DIFFERS"
+
+
+def test_other_evaluation_rows_make_it_another_sae(sides: tuple[Path, Path]) -> None:
+    recorded, current = sides
+    rows_file = Path("data/activations/s/b/evaluation_1.safetensors")
+    ledger_line(recorded, rows_file, b"rows")
+    change(current, [0.6, 0.6, None])
+    (current / rows_file).parent.mkdir(parents=True)
+    for content, retrained in ((b"rows", set()), (b"other rows", {"b/a"})):
+        (current / rows_file).write_bytes(content)
+        result = compared(sides)
+        assert result.retrained_saes == retrained and bool(result.findings) != bool(retrained)
+
+
+def test_a_retrained_snapshot_has_limits_of_its_own(sides: tuple[Path, Path]) -> None:
+    _, current = sides
+    (current / "data/trajectories/s/b/a/0000007/sae_weights.safetensors").write_bytes(b"others")
+    change(current, [0.8, 1.0, None], "a.step_0000007")
+    assert compared(sides).verdict == "WITHIN_TOLERANCE"
+    change(current, [1.0, 1.2, None], "a.step_0000007")
+    assert "differs by 0.5 > 0.4" in compared(sides).findings[0]["found"]
 
 
 def test_a_metric_without_a_tolerance_is_not_compared_between_retrained_saes(sides: tuple[Path, Path]) -> None:

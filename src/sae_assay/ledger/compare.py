@@ -1,10 +1,12 @@
 """Did this machine reproduce the recorded scores?
 
 The recorded files are pulled into a temporary clone; nothing in the working tree is touched. A score file is compared
-byte for byte first. Where bytes differ, scores of the *same* SAE file must agree within `same_sae`, and scores of a
-*retrained* SAE (other weights: training is chaotic across instruction sets) within `retrained`, a multiple of the spread
-over training seeds. Both are declared per metric in tolerances.yaml before use; null says that training seeds move the
-metric through its whole range, so that retrained SAEs cannot be compared by it.
+byte for byte first. Where bytes differ, scores of the *same* SAE file on the same evaluation set must agree within
+`same_sae`. A *retrained* SAE has other weights (training is chaotic: another order of a sum makes another SAE), or other
+rows (one bit can move a draw, and all later ones of its stream): its mean score must agree within `retrained`, or
+`retrained_snapshots` if it is unfinished, multiples of the spread over training and evaluation seeds. All are declared
+per metric in tolerances.yaml before use; null says that seeds move the metric through its whole range, so that such SAEs
+cannot be compared by it.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ def _compare_file(
         changed = joined.filter(pl.col("status") != pl.col("status_ours")).height
         if changed:
             _found(result, relative, f"{changed} rows with another status", "look at their reason column")
-    limits = tolerances["retrained" if retrained else "same_sae"]
+    limits = tolerances[_limits(relative) if retrained else "same_sae"]
     both = joined.filter(pl.col("value").is_not_null() & pl.col("value_ours").is_not_null())
     difference = (pl.col("value_ours") - pl.col("value")).alias("difference")
     series = both.group_by(SERIES).agg(difference.mean().abs() if retrained else difference.abs().max())
@@ -154,14 +156,26 @@ def _compare_file(
             )
 
 
+def _limits(relative: Path) -> str:
+    return "retrained_snapshots" if ".step_" in relative.parts[4] else "retrained"
+
+
 def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
-    """Whether the SAE behind a score file results/scores/STUDY/SUBSTRATE/SAE/... has the weights that were recorded."""
+    """Whether a score file results/scores/STUDY/SUBSTRATE/SAE/SEED.parquet is of recorded weights on recorded rows."""
     _, _, study, substrate, sae = relative.parts[:5]
     run, dot, step = sae.partition(".step_")
     folder = Path("data/trajectories", study, substrate, run, step) if dot else Path("data/saes", study, substrate, sae)
-    path = folder / "sae_weights.safetensors"
-    mine = current / path
-    return mine.exists() and hash_file(mine).sha256 in _recorded_digests(recorded, study).get(path.as_posix(), ())
+    rows = Path("data/activations", study, substrate, f"evaluation_{relative.stem.rpartition('_')[2]}.safetensors")
+    known = _recorded_digests(recorded, study)
+
+    def is_recorded(path: Path) -> bool:
+        return hash_file(current / path).sha256 in known.get(path.as_posix(), ())
+
+    weights = folder / "sae_weights.safetensors"
+    # Pulled results come without evaluation sets.
+    return (
+        (current / weights).exists() and is_recorded(weights) and (not (current / rows).exists() or is_recorded(rows))
+    )
 
 
 @functools.cache
