@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from sae_assay.errors import AssayError
+from sae_assay.ledger.environment import PROFILES
+
+os.environ.update(PROFILES["portable"])  # `trace` computes in this process; numpy reads these when it loads
 
 app = typer.Typer(
     help=(

@@ -100,8 +100,8 @@ class Context:
     def replay(self) -> Replay:
         """The statistics, computed again from the tree's tables; started at the first call, ended by `close`."""
         if self._replay is None:
-            job = {"root": str(self.root), "tables": self.plan.tables(), "choices": self.plan.choices()}
-            self._replay = Replay(job)
+            job = {"tables": self.plan.tables(), "choices": self.plan.choices()}
+            self._replay = Replay(job | self._place())
         return self._replay
 
     @property
@@ -109,11 +109,14 @@ class Context:
         """Charts and page, made again from the tree's marts; started at the first call, ended by `close`."""
         if self._drawing is None:
             marts, tables = mart_files(self.plan), list(self.plan.tables().values())
-            job: dict[str, Any] = {"root": str(self.root), "marts": marts, "shown": tables, "study": self.study}
+            job: dict[str, Any] = {"marts": marts, "shown": tables, "study": self.study}
             charts = {name: {"svg": self.plan.results("charts", f"{name}.svg")} for name in CHART_NAMES}
             job |= {"charts": charts, "design": self.plan.design(), "pictures": self.options.depth >= 2}
-            self._drawing = Replay(job)
+            self._drawing = Replay(job | self._place())
         return self._drawing
+
+    def _place(self) -> dict[str, str]:
+        return {"root": str(self.root), "profile": self.plan.study.numeric_profile}
 
     def close(self) -> None:
         """End what runs beside the checks."""

@@ -22,20 +22,11 @@ import polars as pl
 from sae_assay.audit import reading
 from sae_assay.audit.tree import own_package
 from sae_assay.errors import AssayError
+from sae_assay.ledger.environment import process_environment
 from sae_assay.ledger.files import hash_file
 
 TIMEOUT_S = 3600
 MEMORY_BYTES = 48 << 30  # of address space: DuckDB and polars reserve far more than they use
-VARIABLES = {
-    "PYTHONHASHSEED": "0",
-    "LC_ALL": "C.UTF-8",
-    "TZ": "UTC",
-    "POLARS_MAX_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
 
 
 class Interrupted(AssayError):
@@ -49,7 +40,7 @@ class Replay:
         """Start it.
 
         Args:
-            job: `root`, the tree; for the statistics `tables` (name -> path in the tree) and `choices`; for charts and
+            job: `root`, the tree; `profile`, the study's numeric one; for the statistics `tables` (name -> path in the tree) and `choices`; for charts and
                 page `marts` (name -> path), `shown` (paths of tables whose digests it shows), `charts` (name -> suffix ->
                 path), `study`, `design` and `pictures` (draw SVG and PNG again; else the page takes the tree's SVG).
         """
@@ -58,7 +49,7 @@ class Replay:
         (self.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-P", "-m", "sae_assay.audit.replay", "job.json"]
         path = os.pathsep.join([str(own_package().parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        variables = {**os.environ, **VARIABLES, "PYTHONPATH": path}
+        variables = process_environment(job["profile"], 1) | {"PYTHONPATH": path}
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, cwd=self.folder, env=variables, stdout=log, stderr=log)
 

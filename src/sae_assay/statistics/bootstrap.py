@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import polars as pl
 
@@ -38,12 +40,17 @@ def run_intervals(decisions: pl.DataFrame, confidence: float = 0.95) -> pl.DataF
 
 def _resampled_shares(pairs: pl.DataFrame, runs: list[str]) -> np.ndarray:
     """[replicates] shares; NaN where a draw holds no pair. The stream depends on the runs alone, so cells stay paired."""
-    place = {run: i for i, run in enumerate(runs)}
-    a = np.array([place[run] for run in pairs["run_a"]])
-    b = np.array([place[run] for run in pairs["run_b"]])
+    weight = _weights(tuple(runs), tuple(pairs["run_a"]), tuple(pairs["run_b"]))
     score, n = pairs["score"].to_numpy().astype(np.float64), pairs["n"].to_numpy().astype(np.float64)
-    rng = seeds.numpy_generator("statistics", "bootstrap over runs", *runs)
-    times_drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=REPLICATES)
-    weight = (times_drawn[:, a] * times_drawn[:, b]).astype(np.float64)
     with np.errstate(invalid="ignore"):
         return (weight @ score) / (weight @ n)
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(runs: tuple[str, ...], run_a: tuple[str, ...], run_b: tuple[str, ...]) -> np.ndarray:
+    """[replicates, pairs]: how often a draw of runs holds each pair. Most cells have the same pairs."""
+    place = {run: i for i, run in enumerate(runs)}
+    a, b = (np.array([place[run] for run in side]) for side in (run_a, run_b))
+    rng = seeds.numpy_generator("statistics", "bootstrap over runs", *runs)
+    times_drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=REPLICATES)
+    return (times_drawn[:, a] * times_drawn[:, b]).astype(np.float64)
