@@ -17,8 +17,9 @@ from sae_assay.audit import verify
 from sae_assay.audit.context import Context, Options
 from sae_assay.audit.evidence import true_id
 from sae_assay.audit.findings import Finding
-from sae_assay.audit.replay import VARIABLES, Replay
+from sae_assay.audit.replay import Replay
 from sae_assay.ledger.canonical import canonical
+from sae_assay.ledger.environment import process_environment
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[2] / "src"
@@ -68,7 +69,7 @@ class Tree:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it was recorded; not to be changed."""
     target = tmp_path_factory.mktemp("audit") / "tree"
-    variables = {**os.environ, **VARIABLES, "PYTHONPATH": str(SOURCE), "GIT_CONFIG_GLOBAL": os.devnull}
+    variables = process_environment("portable", 1) | {"PYTHONPATH": str(SOURCE), "GIT_CONFIG_GLOBAL": os.devnull}
     command = [sys.executable, str(HERE / "build_tree.py"), str(target)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
