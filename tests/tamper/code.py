@@ -208,7 +208,11 @@ def sae_dropped_from_the_study(forgery: Forgery) -> None:
     recorded_again(forgery, "fewer SAEs")
 
 
-@plan("An unlucky evaluation seed taken out of the study after the scores were known", "PLAN_CHANGED")
+@plan(
+    "An unlucky evaluation seed taken out of the study after the scores were known, before they were committed",
+    depth=None,
+    limit="every score is run again under the new plan, which is then the one declared before; whoever never committed the first scores has left no trace of them",
+)
 def seed_dropped_from_the_study(forgery: Forgery) -> None:
     forgery.edit("config.yaml", "evaluation: [42, 123, 456]", "evaluation: [42, 123]")
     recorded_again(forgery, "fewer seeds")
