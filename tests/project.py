@@ -25,6 +25,7 @@ PARTS = (
     "tolerances.yaml",
     "CITATION.cff",
     "trusted-keys.yaml",
+    ".gitattributes",
 )
 
 

@@ -241,6 +241,27 @@ def tolerance_changed(forgery: Forgery) -> None:
     forgery.replace("tolerances.yaml", "default: 0.05", "default: 0.5")
 
 
+@plan(
+    "The tolerances, after the run, and recorded",
+    depth=None,
+    limit="told as a note, TOLERANCE_CHANGED: no recorded number depends on a tolerance, only what another machine may differ by",
+)
+def tolerance_changed_and_recorded(forgery: Forgery) -> None:
+    tolerance_changed(forgery)
+    forgery.git("commit", "-qam", "tolerances")
+    forgery.rerun()
+
+
+@plan(
+    "The study run with two seeds, and only the luckier one ever committed",
+    depth=None,
+    limit="all its records are true; what was never recorded leaves no trace",
+)
+def lucky_seed_chosen(forgery: Forgery) -> None:
+    forgery.edit("config.yaml", "hidden_dim: 24, seed: 42", "hidden_dim: 24, seed: 7")
+    recorded_again(forgery, "seed")
+
+
 @plan("A shallow clone, whose history cannot be compared", "SOURCE_UNVERIFIABLE")
 def shallow_clone(forgery: Forgery) -> None:
     target = forgery.outside / "shallow"

@@ -8,7 +8,7 @@ from sae_assay.audit import expected, reading, schemas
 from sae_assay.audit.context import Context
 from sae_assay.audit.evidence import RunRecord
 from sae_assay.audit.findings import Finding
-from sae_assay.audit.tree import History
+from sae_assay.audit.tree import History, text_digests
 from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import canonical, digest
 from sae_assay.ledger.declared import grid_of
@@ -90,6 +90,18 @@ def _before_scores(context: Context) -> list[Finding]:
         problems = _taken_back(item, _declared(before), now) if before.name == context.study else []
         context.fine(NAME, item, not problems)
         found += problems
+    return found + _tolerances_before(context, history, commits)
+
+
+def _tolerances_before(context: Context, history: History, commits: set[str]) -> list[Finding]:
+    """Tolerances other than when the scores were computed: a note, as no score depends on them."""
+    texts = history.files([(commit, TOLERANCES) for commit in sorted(commits)])
+    now, found = context.tree.text(TOLERANCES), []
+    for (commit, _), content in sorted(texts.items()):
+        if not now & text_digests(content):
+            item, remedy = f"{TOLERANCES} at commit {commit[:12]}", "see in git's history what was changed, and why"
+            seen = "other tolerances since the scores were computed"
+            found.append(Finding("TOLERANCE_CHANGED", item, min(text_digests(content)), seen, remedy, note=True))
     return found
 
 
