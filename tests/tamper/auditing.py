@@ -135,8 +135,11 @@ def codes(report: dict[str, Any], note: bool = False) -> set[str]:
 
 
 def first_depth(forgery: Forgery, mutation: Mutation, replays: Replays) -> tuple[int | None, set[str]]:
-    """The least depth at which there are findings, and their codes; None where depth 3 has none either."""
-    for depth in (1, 2, 3):
+    """The least depth at which there are findings, and their codes; None where depth 3 has none either.
+
+    A greater depth checks all that a lesser one does: where little is expected, it comes first.
+    """
+    for depth in {None: (3,), 3: (2, 3)}.get(mutation.depth, (1, 2, 3)):
         found = codes(audit(forgery, replays, depth, mutation.met if depth == 3 else ""))
         if found:
             return depth, found

@@ -9,15 +9,15 @@ Some twenty minutes on two cores. It needs the environment of roc-validator
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,12 +31,13 @@ from tests.tamper.table import MUTATIONS, NULL_CHANGES
 from sae_assay.audit.checks.recompute import detection
 from sae_assay.audit.rocrate import METADATA, export
 from sae_assay.errors import AssayError
+from sae_assay.ledger.canonical import digest
 from sae_assay.ledger.environment import cpu_model
 
 TARGET = ROOT / "docs/measurements/tamper.md"
 VALIDATOR = ROOT / "envs/rocrate"
 PROFILE = "provenance-run-crate-0.5"
-TRIGGERS = ("mtime", "params", "input", "software-env", "code")
+TRIGGERS = ("mtime", "params", "input", "software-env")
 OTHERS = ("`dvc status`", "`snakemake -n` with the ledger", "`snakemake -n` alone", "roc-validator")
 
 
@@ -48,6 +49,7 @@ class Row:
         depth: at which this program has findings; None: at none.
         codes: what it found.
         others: whether each of OTHERS notices; None where there was nothing to validate.
+        crate: the crate that was made from it; None where the export refused the records.
     """
 
     changed: str
@@ -55,11 +57,12 @@ class Row:
     depth: int | None
     codes: tuple[str, ...]
     others: tuple[bool | None, ...]
+    crate: str | None
     limit: str = ""
 
 
 class Validator:
-    """roc-validator's verdict on crates, each content once."""
+    """roc-validator's verdict on crates; those that differ in digests and numbers alone have one in common."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -73,7 +76,9 @@ class Validator:
             export(root, "tiny", "config.yaml", made)
         except AssayError:
             return None
-        name = hashlib.sha256((made / METADATA).read_bytes()).hexdigest()[:16]
+        entities = json.loads((made / METADATA).read_text(encoding="utf-8"))["@graph"]
+        shapes = sorted(re.sub(r"[0-9a-f]{12,}|[0-9]+", "0", json.dumps(entity, sort_keys=True)) for entity in entities)
+        name = digest(shapes)[:16]
         if not (self._folder / name).exists():
             made.rename(self._folder / name)
         return name
@@ -129,7 +134,6 @@ class Board:
         self.validator = Validator(folder / "crates")
         self._replays = Replays()
         self._others = {later: Others(self._forgery(f"clean-{later}", later)) for later in (False, True)}
-        self._crates: list[str | None] = []
 
     def _forgery(self, name: str, later: bool = False) -> Forgery:
         path = self._folder / name
@@ -162,28 +166,25 @@ class Board:
     ) -> Row:
         project = Project(forgery.root)
         project.variables |= how.variables if how else {}
-        self._crates.append(self.validator.add(forgery.root))
+        crate = self.validator.add(forgery.root)
         noticed = self._others[later].notice(project)
         shutil.rmtree(forgery.path, ignore_errors=True)
         shutil.rmtree(forgery.outside, ignore_errors=True)
-        return Row(changed, kind, depth, tuple(sorted(found)), noticed, limit)
+        return Row(changed, kind, depth, tuple(sorted(found)), noticed, crate, limit)
 
     def validated(self, rows: Iterable[Row]) -> list[Row]:
         """The rows with roc-validator's verdicts."""
         self.validator.run()
         self._replays.close()
-        verdicts = [None if name is None else self.validator.verdicts[name] for name in self._crates]
-        return [
-            Row(r.changed, r.kind, r.depth, r.codes, (*r.others, verdict), r.limit)
-            for r, verdict in zip(rows, verdicts, strict=True)
-        ]
+        verdicts = self.validator.verdicts | {None: None}
+        return [replace(row, others=(*row.others, verdicts[row.crate])) for row in rows]
 
 
 # The page --------------------------------------------------------------------------------------------------------------------
 def page(mutations: list[Row], nulls: list[Row]) -> str:
     """The scoreboard as Markdown."""
     day, cores = datetime.now(UTC).date().isoformat(), os.cpu_count()
-    crates = sum(row.others[-1] is None for row in mutations)
+    refused = sum(row.crate is None for row in mutations)
     lines = [
         "# Tampering: what is noticed, by whom",
         "",
@@ -198,9 +199,10 @@ def page(mutations: list[Row], nulls: list[Row]) -> str:
         f"with the chance that `verify` prints, {100 * detection(SHARE, 1):.0f} % for one forged job and f = {SHARE}, all for "
         "f = 1. Another tool *notices* an edit if its output or its exit code is another one than on the clean project. `dvc "
         "status` compares files with dvc.lock, and dvc.lock with what the stages declare. `snakemake -n` stands twice: as this "
-        "project uses it, where it asks the ledger for what is current, and alone, with all of Snakemake's own triggers. "
+        f"project uses it, where it asks the ledger for what is current, and alone, with Snakemake's own triggers "
+        f"({', '.join(TRIGGERS)}; no edit touches the one script that `code` would compare). "
         "roc-validator saw the RO-Crate that `sae-assay export ro-crate` made from the edited project, and noticed if a "
-        f"requirement was broken; in {crates} cases the export refused the records (-), which is no merit of the validator's. It "
+        f"requirement was broken; in {refused} cases the export refused the records (-), which is no merit of the validator's. It "
         "checks a crate's structure, DVC and Snakemake what needs to be computed again: none of the three was made for this.",
     ]
     for kind in dict.fromkeys(row.kind for row in mutations):
