@@ -107,20 +107,16 @@ def metric_flatters(forgery: Forgery) -> None:
     recorded_again(forgery)
 
 
-@mutate("A metric's code made to flatter, run from the dirty tree, and put back", "CODE_CLOSURE_MISMATCH")
-def metric_flatters_in_a_dirty_tree(forgery: Forgery) -> None:
-    run_dirty(forgery)
-    forgery.git("checkout", "-q", "HEAD~1", "--", "src")
-    forgery.commit()
-
-
 def run_dirty(forgery: Forgery) -> None:
     forgery.forget()
     flattering(forgery)
     forgery.rerun()
 
 
-@mutate("The same, with every record saying that the tree was clean", "CODE_CLOSURE_MISMATCH")
+@mutate(
+    "A metric's code made to flatter, run from the dirty tree and put back, and every record says that the tree was clean",
+    "CODE_CLOSURE_MISMATCH",
+)
 def dirty_flag_cleared(forgery: Forgery) -> None:
     run_dirty(forgery)
     forgery.git("checkout", "-q", "HEAD~1", "--", "src")
@@ -133,16 +129,6 @@ def undeclared_input(forgery: Forgery) -> None:
     read_quietly(forgery)
     said = forgery.snakemake(check=False)
     assert "does not declare it" in said, said[-2000:]
-
-
-@mutate(
-    "A step made to read an undeclared file and the runner made to allow it, committed, run and recorded",
-    "CODE_CLOSURE_MISMATCH",
-)
-def undeclared_input_allowed(forgery: Forgery) -> None:
-    read_quietly(forgery)
-    forgery.replace("src/sae_assay/ledger/child.py", "        _refuse_undeclared(watch.opened, spec)\n", "")
-    recorded_again(forgery)
 
 
 def read_quietly(forgery: Forgery) -> None:
@@ -225,13 +211,10 @@ def seed_dropped_from_the_study(forgery: Forgery) -> None:
 )
 def threshold_changed_with_history(forgery: Forgery) -> None:
     lower_thresholds(forgery)
-    forgery.git("checkout", "-q", "--orphan", "anew")
-    forgery.git("rm", "-q", "-r", "--cached", "results")
-    forgery.git("add", "-A", "--", ".", ":!results", ":!dvc.lock", ":!dvc.yaml")
-    forgery.git("commit", "-qm", "code")
+    new_history(forgery)
     forgery.snakemake()
     commit = forgery.git("rev-parse", "HEAD").strip()
-    forgery.assay("record", "--push")
+    forgery.assay("record")
     forgery.edit_runs(lambda run: run.update(commit=commit))
     forgery.commit()
 
@@ -248,18 +231,30 @@ def tolerance_changed(forgery: Forgery) -> None:
 )
 def tolerance_changed_and_recorded(forgery: Forgery) -> None:
     tolerance_changed(forgery)
-    forgery.git("commit", "-qam", "tolerances")
-    forgery.rerun()
+    sha = hashlib.sha256(forgery.file("tolerances.yaml").read_bytes()).hexdigest()
+    forgery.edit_records("plan", lambda record: record.update(tolerances=sha))
+    forgery.commit()
 
 
 @plan(
     "The study run with two seeds, and only the luckier one ever committed",
     depth=None,
     limit="all its records are true; what was never recorded leaves no trace",
+    later=True,
 )
 def lucky_seed_chosen(forgery: Forgery) -> None:
-    forgery.edit("config.yaml", "hidden_dim: 24, seed: 42", "hidden_dim: 24, seed: 7")
-    recorded_again(forgery, "seed")
+    new_history(forgery)
+    commit = forgery.git("rev-parse", "HEAD").strip()
+    forgery.edit_runs(lambda run: run.update(commit=commit))
+    forgery.commit()
+
+
+def new_history(forgery: Forgery) -> None:
+    """Begin git's history anew with code and configuration; the results lie there, and are in no commit."""
+    forgery.git("checkout", "-q", "--orphan", "anew")
+    forgery.git("rm", "-q", "-r", "--cached", "results", "dvc.lock", "dvc.yaml")
+    forgery.git("add", "-u")
+    forgery.git("commit", "-qm", "code")
 
 
 @plan("A shallow clone, whose history cannot be compared", "SOURCE_UNVERIFIABLE")

@@ -150,16 +150,16 @@ def chart_datum_and_all_behind_it(forgery: Forgery) -> None:
     forgery.pass_off(*draw(forgery, "truth_scatter", datum(forgery, "truth_scatter")))
 
 
-@mutate("A chart that draws another chart's table, with pictures, page and records behind it", "CHART_MISMATCH")
+@mutate("A chart that draws another chart's table, its pictures drawn from it, hashes resealed", "CHART_MISMATCH")
 def chart_of_another_table(forgery: Forgery) -> None:
     spec = json.loads(forgery.file(chart("truth_scatter")).read_text(encoding="utf-8"))
     other = json.loads(forgery.file(chart("truth_controls")).read_text(encoding="utf-8"))
     rows = iter(other["datasets"].values())
     spec["datasets"] = {name: next(rows, []) for name in spec["datasets"]}
-    forgery.pass_off(*draw(forgery, "truth_scatter", spec))
+    sealed(forgery, *draw(forgery, "truth_scatter", spec))
 
 
-@mutate("A chart's points kept and its axis cut, with pictures, page and records behind it", "CHART_MISMATCH")
+@mutate("A chart's points kept and its axis cut, its pictures drawn so, hashes resealed", "CHART_MISMATCH")
 def chart_axis(forgery: Forgery) -> None:
     spec = json.loads(forgery.file(chart("truth_scatter")).read_text(encoding="utf-8"))
 
@@ -174,7 +174,7 @@ def chart_axis(forgery: Forgery) -> None:
                 cut(value)
 
     cut(spec)
-    forgery.pass_off(*draw(forgery, "truth_scatter", spec))
+    sealed(forgery, *draw(forgery, "truth_scatter", spec))
 
 
 @mutate("A pixel of a chart's PNG, hash resealed", "CHART_MISMATCH", depth=2)

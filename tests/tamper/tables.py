@@ -67,7 +67,7 @@ def table_value_and_all_behind_it(forgery: Forgery) -> None:
     forgery.pass_off(TABLE)
 
 
-@mutate("An SAE's rows dropped from the score table, all behind it computed and recorded", "COVERAGE_GAP")
+@mutate("An SAE's rows dropped from the score table, hash resealed", "COVERAGE_GAP")
 def table_rows_dropped(forgery: Forgery) -> None:
     forgery.rewrite(TABLE, lambda frame: frame.filter(pl.col("sae_id") != OTHER))
     forgery.reseal(TABLE)
@@ -114,14 +114,15 @@ def score_files_exchanged_and_resealed(forgery: Forgery) -> None:
     forgery.commit()
 
 
-@mutate("One seed's scores copied as another's, all behind them computed and recorded", "ROW_RUN_MISMATCH")
+@mutate("One seed's scores copied as another's, all hashes resealed", "ROW_RUN_MISMATCH")
 def seed_doubled(forgery: Forgery) -> None:
     shutil.copy(forgery.file(SCORE), forgery.file(score_file(seed=456)))
     forgery.rewrite(score_file(seed=456), labelled(eval_seed=456))
-    forgery.pass_off(score_file(seed=456))
+    forgery.reseal(score_file(seed=456))
+    forgery.commit()
 
 
-@mutate("A metric's rows dropped for one SAE, all behind it computed and recorded", "ROW_RUN_MISMATCH")
+@mutate("A metric's rows dropped for one SAE, all hashes resealed", "ROW_RUN_MISMATCH")
 def metric_dropped_for_one_sae(forgery: Forgery) -> None:
     forgery.rewrite(SCORE, lambda frame: frame.filter(pl.col("metric") != "pure_noise"))
     forgery.reseal(SCORE)
@@ -149,26 +150,10 @@ def score_file_deleted(forgery: Forgery) -> None:
 
 @mutate("A score file replaced by the same job's from an older commit", "ARTIFACT_HASH_MISMATCH", later=True)
 def older_score_file(forgery: Forgery) -> None:
-    put_older(forgery)
-
-
-def put_older(forgery: Forgery) -> None:
-    """Put a score file of the commit before into the tree, from DVC's cache."""
     commit = forgery.git("log", "--format=%H", "--", "dvc.lock").split()[1]
     older = forgery.git("show", f"{commit}:results/ledger/tiny/artifacts.jsonl").splitlines()
     md5 = next(line.split('"md5":"')[1][:32] for line in older if f'"{SCORE}"' in line)
     shutil.copyfile(forgery.file(f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"), forgery.file(SCORE))
-
-
-@mutate(
-    "A score file replaced by the same job's from an older commit, all behind it computed and recorded",
-    "RERUN_UNDISCLOSED",
-    later=True,
-)
-def older_score_file_recorded(forgery: Forgery) -> None:
-    put_older(forgery)
-    forgery.reseal(SCORE, readers=False)
-    forgery.rerun()
 
 
 @mutate("A lucky run put in place of a recorded one, all behind it computed and recorded", "RERUN_UNDISCLOSED")
@@ -187,12 +172,6 @@ JOB = f"score_sae sae={SAE} substrate=toy"
 )
 def scores_invented(forgery: Forgery) -> None:
     forgery.rewrite(SCORE, better())
-    forgery.pass_off(SCORE)
-
-
-@mutate("One score moved by one unit in the last place, the same way", "RERUN_DIFFERS", depth=3, met=JOB)
-def score_moved_by_one_ulp(forgery: Forgery) -> None:
-    forgery.rewrite(SCORE, better(by=1.2e-16))
     forgery.pass_off(SCORE)
 
 
