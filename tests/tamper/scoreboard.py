@@ -130,7 +130,7 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._recorded = Recorded(folder)
-        (folder / "crates").mkdir()
+        (folder / "crates").mkdir(exist_ok=True)
         self.validator = Validator(folder / "crates")
         self._replays = Replays()
         self._others = {later: Others(self._forgery(f"clean-{later}", later)) for later in (False, True)}

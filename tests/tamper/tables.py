@@ -202,12 +202,14 @@ def seed_doubled_with_noise(forgery: Forgery) -> None:
 @mutate("A bad score marked as undefined", "RERUN_DIFFERS", depth=3, met=JOB)
 def score_marked_undefined(forgery: Forgery) -> None:
     bad = pl.col("metric") == "known_validity"
-    undefined = pl.lit("undefined", dtype=pl.String)
 
     def change(frame: pl.DataFrame) -> pl.DataFrame:
-        status = pl.when(bad).then(undefined.cast(frame.schema["status"])).otherwise(pl.col("status"))
-        value = pl.when(bad).then(None).otherwise(pl.col("value"))
-        return frame.with_columns(value=value, status=status)
+        new = {
+            "value": pl.lit(None, dtype=pl.Float64),
+            "status": pl.lit("undefined_denominator", dtype=frame.schema["status"]),
+            "reason": pl.lit("the denominator is zero"),
+        }
+        return frame.with_columns(pl.when(bad).then(value).otherwise(name).alias(name) for name, value in new.items())
 
     forgery.rewrite(SCORE, change)
     forgery.pass_off(SCORE)
