@@ -86,7 +86,7 @@ def input_replaced(forgery: Forgery) -> None:
     forgery.commit()
 
 
-@mutate("Runs of another study put among the records", "GRAPH_INVALID", "PLAN_CHANGED")
+@mutate("Runs of another study put among the records", "GRAPH_INVALID")
 def records_of_another_study(forgery: Forgery) -> None:
     runs = forgery.runs()
     other = json.loads(json.dumps([run for run in runs if run["rule"] == "score_sae"]).replace(STUDY, "other"))

@@ -177,7 +177,8 @@ def chart_axis(forgery: Forgery) -> None:
     sealed(forgery, *draw(forgery, "truth_scatter", spec))
 
 
-@mutate("A pixel of a chart's PNG, hash resealed", "CHART_MISMATCH", depth=2)
+@mutate("A bit of a chart's PNG, hash resealed before anything was published", "CHART_MISMATCH", depth=2)
 def chart_pixel(forgery: Forgery) -> None:
+    forgery.forget()
     forgery.flip(chart("truth_scatter", "png"))
     sealed(forgery, chart("truth_scatter", "png"))
