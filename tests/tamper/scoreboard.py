@@ -1,9 +1,9 @@
 """Writes docs/measurements/tamper.md: every mutation and null change against this program and three others.
 
-    uv run python -m tests.tamper.scoreboard [--only NAME ...]
+    uv run python -m tests.tamper.scoreboard [--rows FILE]
 
-Some twenty minutes on two cores. It needs the environment of roc-validator
-(`uv sync --frozen --project envs/rocrate`).
+Half an hour on two cores; with `--rows`, finished rows are kept in a file, and a run that was cut off goes on there. It needs
+the environment of roc-validator (`uv sync --frozen --project envs/rocrate`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,52 +42,46 @@ OTHERS = ("`dvc status`", "`snakemake -n` with the ledger", "`snakemake -n` alon
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the scoreboard.
+    """What came out for a mutation or a null change.
 
     Attributes:
+        name: of the mutation or null change.
         depth: at which this program has findings; None: at none.
         codes: what it found.
         others: whether each of OTHERS notices; None where there was nothing to validate.
-        crate: the crate that was made from it; None where the export refused the records.
     """
 
-    changed: str
-    kind: str
+    name: str
     depth: int | None
-    codes: tuple[str, ...]
-    others: tuple[bool | None, ...]
-    crate: str | None
-    limit: str = ""
+    codes: list[str]
+    others: list[bool | None]
 
 
 class Validator:
     """roc-validator's verdict on crates; those that differ in digests and numbers alone have one in common."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.verdicts: dict[str, bool] = {}
+        self._crate = folder / "crate"
+        self._verdicts: dict[str, bool] = {}
 
-    def add(self, root: Path) -> str | None:
-        """Export a tree as a crate, and keep it for `run`; returns its name, None where the export refuses the records."""
-        made = self._folder / "made"
-        shutil.rmtree(made, ignore_errors=True)
+    def notices(self, root: Path) -> bool | None:
+        """Whether the crate that is exported from a tree breaks a requirement; None where the export refuses the records."""
+        shutil.rmtree(self._crate, ignore_errors=True)
         try:
-            export(root, "tiny", "config.yaml", made)
+            export(root, "tiny", "config.yaml", self._crate)
         except AssayError:
             return None
-        entities = json.loads((made / METADATA).read_text(encoding="utf-8"))["@graph"]
+        entities = json.loads((self._crate / METADATA).read_text(encoding="utf-8"))["@graph"]
         shapes = sorted(re.sub(r"[0-9a-f]{12,}|[0-9]+", "0", json.dumps(entity, sort_keys=True)) for entity in entities)
-        name = digest(shapes)[:16]
-        if not (self._folder / name).exists():
-            made.rename(self._folder / name)
-        return name
+        name = digest(shapes)
+        if name not in self._verdicts:
+            self._verdicts[name] = self._validate()
+        return self._verdicts[name]
 
-    def run(self) -> None:
-        """Validate what was added: has a crate a violation of a requirement?"""
-        crates = [str(path) for path in sorted(self._folder.iterdir()) if path.name != "made"]
-        command = [str(VALIDATOR / ".venv/bin/python"), str(VALIDATOR / "validate.py"), PROFILE, *crates]
+    def _validate(self) -> bool:
+        command = [str(VALIDATOR / ".venv/bin/python"), str(VALIDATOR / "validate.py"), PROFILE, str(self._crate)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        self.verdicts = {Path(crate).name: "REQUIRED" in found for crate, found in json.loads(done.stdout).items()}
+        return "REQUIRED" in json.loads(done.stdout)[str(self._crate)]
 
 
 class Others:
@@ -130,8 +123,7 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._recorded = Recorded(folder)
-        (folder / "crates").mkdir(exist_ok=True)
-        self.validator = Validator(folder / "crates")
+        self._validator = Validator(folder)
         self._replays = Replays()
         self._others = {later: Others(self._forgery(f"clean-{later}", later)) for later in (False, True)}
 
@@ -143,7 +135,7 @@ class Board:
         forgery = self._forgery(one.name, one.later)
         one.change(forgery)
         depth, found = first_depth(forgery, one, self._replays)
-        return self._row(forgery, one.changed, one.kind, depth, found, one.later, one.limit)
+        return self._row(forgery, one.name, depth, found, self._others[one.later])
 
     def null(self, one: NullChange) -> Row:
         forgery = self._forgery(one.name)
@@ -151,40 +143,36 @@ class Board:
         forgery.options |= {"remote": True}
         report = audit(forgery, self._replays, 2) if how is None else command(forgery, how, 2)
         found = codes(report)
-        return self._row(forgery, one.changed, "null", 2 if found else None, found, False, "", how)
+        return self._row(forgery, one.name, 2 if found else None, found, self._others[False], how)
 
     def _row(
         self,
         forgery: Forgery,
-        changed: str,
-        kind: str,
+        name: str,
         depth: int | None,
         found: set[str],
-        later: bool,
-        limit: str,
+        others: Others,
         how: Invocation | None = None,
     ) -> Row:
         project = Project(forgery.root)
         project.variables |= how.variables if how else {}
-        crate = self.validator.add(forgery.root)
-        noticed = self._others[later].notice(project)
+        valid = self._validator.notices(forgery.root)
+        row = Row(name, depth, sorted(found), [*others.notice(project), valid])
         shutil.rmtree(forgery.path, ignore_errors=True)
         shutil.rmtree(forgery.outside, ignore_errors=True)
-        return Row(changed, kind, depth, tuple(sorted(found)), noticed, crate, limit)
+        return row
 
-    def validated(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows with roc-validator's verdicts."""
-        self.validator.run()
+    def close(self) -> None:
         self._replays.close()
-        verdicts = self.validator.verdicts | {None: None}
-        return [replace(row, others=(*row.others, verdicts[row.crate])) for row in rows]
 
 
 # The page --------------------------------------------------------------------------------------------------------------------
-def page(mutations: list[Row], nulls: list[Row]) -> str:
+def page(rows: dict[str, Row]) -> str:
     """The scoreboard as Markdown."""
+    mutations = {one: rows[one.name] for one in MUTATIONS}
+    nulls = {one: rows[one.name] for one in NULL_CHANGES if one.name in rows}
+    refused = sum(row.others[-1] is None for row in mutations.values())
     day, cores = datetime.now(UTC).date().isoformat(), os.cpu_count()
-    refused = sum(row.crate is None for row in mutations)
     lines = [
         "# Tampering: what is noticed, by whom",
         "",
@@ -192,78 +180,89 @@ def page(mutations: list[Row], nulls: list[Row]) -> str:
         "that change nothing, as `tests/tamper` makes them. "
         f"Written by `uv run python -m tests.tamper.scoreboard`, {cores} cores ({cpu_model()}), {day}.",
         "",
-        *_totals(mutations, nulls),
+        *_totals(list(mutations.values()), list(nulls.values())),
         "",
         "How to read it. `sae-assay verify` ran from an installation outside of the project, and the number is the least depth at "
         "which it had findings. Depth 3 ran a sample of jobs that held the forged one: a sample of a share f of the jobs does so "
         f"with the chance that `verify` prints, {100 * detection(SHARE, 1):.0f} % for one forged job and f = {SHARE}, all for "
         "f = 1. Another tool *notices* an edit if its output or its exit code is another one than on the clean project. `dvc "
         "status` compares files with dvc.lock, and dvc.lock with what the stages declare. `snakemake -n` stands twice: as this "
-        f"project uses it, where it asks the ledger for what is current, and alone, with Snakemake's own triggers "
+        "project uses it, where it asks the ledger for what is current, and alone, with Snakemake's own triggers "
         f"({', '.join(TRIGGERS)}; no edit touches the one script that `code` would compare). "
         "roc-validator saw the RO-Crate that `sae-assay export ro-crate` made from the edited project, and noticed if a "
         f"requirement was broken; in {refused} cases the export refused the records (-), which is no merit of the validator's. It "
         "checks a crate's structure, DVC and Snakemake what needs to be computed again: none of the three was made for this.",
     ]
-    for kind in dict.fromkeys(row.kind for row in mutations):
-        lines += ["", f"## {kind}", "", *_table([row for row in mutations if row.kind == kind])]
-    lines += ["", "## Not found", ""]
-    lines += [f"- {row.changed}: {row.limit}." for row in mutations if row.depth is None]
-    lines += ["", "## Changes that change nothing", ""]
-    lines += ["Found here means a false alarm.", "", *_table(nulls)]
+    for kind in dict.fromkeys(one.kind for one in mutations):
+        chosen = [(one.changed, _found(row), row) for one, row in mutations.items() if one.kind == kind]
+        lines += ["", f"## {kind}", "", *_table(chosen)]
+    lines += ["", "## Not found, and why", ""]
+    lines += [f"- {one.changed}: {one.limit}." for one, row in mutations.items() if row.depth is None]
+    lines += ["", "## Changes that change nothing", "", "What is noticed here is a false alarm.", ""]
+    lines += _table([(one.changed, _found(row, "clean"), row) for one, row in nulls.items()])
     return "\n".join(lines) + "\n"
 
 
 def _totals(mutations: list[Row], nulls: list[Row]) -> list[str]:
-    names = ["`sae-assay verify`", *OTHERS]
-    found = [sum(row.depth is not None for row in mutations)]
-    alarms = [sum(row.depth is not None for row in nulls)]
-    for place in range(len(OTHERS)):
-        found.append(sum(row.others[place] is True for row in mutations))
-        alarms.append(sum(row.others[place] is True for row in nulls))
+    def noticed(rows: list[Row]) -> list[int]:
+        return [sum(row.depth is not None for row in rows)] + [
+            sum(row.others[place] is True for row in rows) for place in range(len(OTHERS))
+        ]
+
+    counts = zip(["`sae-assay verify`", *OTHERS], noticed(mutations), noticed(nulls), strict=True)
     depths = ", ".join(f"{sum(row.depth == depth for row in mutations)} at depth {depth}" for depth in (1, 2, 3))
     header = f"| | edits noticed, of {len(mutations)} | false alarms, of {len(nulls)} |"
-    rows = [f"| {name} | {yes} | {no} |" for name, yes, no in zip(names, found, alarms, strict=True)]
+    rows = [f"| {name} | {yes} | {no} |" for name, yes, no in counts]
     return [header, "|---|---:|---:|", *rows, "", f"`sae-assay verify` found {depths}."]
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _found(row: Row, nothing: str = "not found") -> str:
+    return f"{row.depth}: {', '.join(row.codes)}" if row.depth else nothing
+
+
+def _table(rows: list[tuple[str, str, Row]]) -> list[str]:
     marks = {True: "yes", False: "no", None: "-"}
-    lines = [
-        f"| what was changed | `sae-assay verify` | {' | '.join(OTHERS)} |",
-        f"|---|---|{'---|' * len(OTHERS)}",
+    lines = [f"| what was changed | `sae-assay verify` | {' | '.join(OTHERS)} |", f"|---|---|{'---|' * len(OTHERS)}"]
+    return lines + [
+        f"| {changed} | {found} | {' | '.join(marks[other] for other in row.others)} |" for changed, found, row in rows
     ]
-    for row in rows:
-        found = (
-            f"{row.depth}: {', '.join(row.codes)}" if row.depth else ("clean" if row.kind == "null" else "not found")
-        )
-        lines.append(f"| {row.changed} | {found} | {' | '.join(marks[other] for other in row.others)} |")
-    return lines
+
+
+def read(file: Path | None) -> dict[str, Row]:
+    """Finished rows, by name."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
+    return {row.name: row for row in (Row(**json.loads(line)) for line in lines)}
+
+
+def run(file: Path | None) -> dict[str, Row]:
+    """Run what has no finished row yet; a null change that is not possible here is left out."""
+    rows = read(file)
+    left: list[Mutation | NullChange] = [one for one in [*MUTATIONS, *NULL_CHANGES] if one.name not in rows]
+    with tempfile.TemporaryDirectory(prefix="sae-assay-tamper-") as folder:
+        Path(folder).chmod(0o755)
+        board = Board(Path(folder))
+        for one in left:
+            try:
+                row = board.mutation(one) if isinstance(one, Mutation) else board.null(one)
+            except pytest.skip.Exception as reason:
+                print(f"{one.name}: left out: {reason}", file=sys.stderr)
+                continue
+            rows[one.name] = row
+            text = json.dumps(asdict(row))
+            print(text, file=sys.stderr, flush=True)
+            if file is not None:
+                with file.open("a", encoding="utf-8") as kept:
+                    kept.write(text + "\n")
+        board.close()
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="print these alone, and write nothing")
-    chosen = parser.parse_args().only
-    with tempfile.TemporaryDirectory(prefix="sae-assay-tamper-") as folder:
-        Path(folder).chmod(0o755)
-        board = Board(Path(folder))
-        rows = []
-        for one in [*MUTATIONS, *NULL_CHANGES]:
-            if chosen and one.name not in chosen:
-                continue
-            try:
-                rows.append(board.mutation(one) if isinstance(one, Mutation) else board.null(one))
-            except pytest.skip.Exception as reason:
-                print(f"{one.name}: left out: {reason}", file=sys.stderr)
-                continue
-            print(f"{one.name}: {rows[-1].depth} {rows[-1].codes} {rows[-1].others}", file=sys.stderr, flush=True)
-        rows = board.validated(rows)
-    text = page([row for row in rows if row.kind != "null"], [row for row in rows if row.kind == "null"])
-    if chosen:
-        print(text)
-    else:
-        TARGET.write_text(text, encoding="utf-8")
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="keep finished rows here, and go on where a run stopped"
+    )
+    TARGET.write_text(page(run(parser.parse_args().rows)), encoding="utf-8")
 
 
 if __name__ == "__main__":

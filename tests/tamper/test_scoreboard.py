@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from tests.project import ROOT
 from tests.tamper.table import MUTATIONS, NULL_CHANGES
 
-BOARD = (ROOT / "docs/measurements/tamper.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \|", BOARD, re.M))
 AGAIN = "run `uv run python -m tests.tamper.scoreboard`"
 
 
-def test_every_mutation_is_on_it_with_its_depth_and_codes() -> None:
+@pytest.fixture(scope="module")
+def board() -> str:
+    return (ROOT / "docs/measurements/tamper.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows(board: str) -> dict[str, str]:
+    """What was changed -> what `verify` found."""
+    return dict(re.findall(r"^\| (.+?) \| (.+?) \|", board, re.M))
+
+
+def test_every_mutation_is_on_it_with_its_depth_and_codes(board: str, rows: dict[str, str]) -> None:
     for mutation in MUTATIONS:
-        found = ROWS.get(mutation.changed)
+        found = rows.get(mutation.changed)
         assert found is not None, f"{mutation.name} is not on the scoreboard; {AGAIN}"
         depth, _, codes = found.partition(": ")
         assert depth == ("not found" if mutation.depth is None else str(mutation.depth)), (mutation.name, found)
         assert mutation.codes <= set(codes.split(", ")), (mutation.name, found)
-        assert (mutation.limit or mutation.changed) in BOARD, mutation.name
+        assert (mutation.limit or mutation.changed) in board, mutation.name
 
 
-def test_every_null_change_is_on_it_and_clean() -> None:
-    assert {null.changed: ROWS.get(null.changed) for null in NULL_CHANGES} == {
+def test_every_null_change_is_on_it_and_clean(rows: dict[str, str]) -> None:
+    assert {null.changed: rows.get(null.changed) for null in NULL_CHANGES} == {
         null.changed: "clean" for null in NULL_CHANGES
     }
 
 
-def test_the_auditors_page_repeats_its_totals() -> None:
-    totals = re.search(r"^\| `sae-assay verify` \| (\d+) \| (\d+) \|$", BOARD, re.M)
+def test_the_auditors_page_repeats_its_totals(board: str) -> None:
+    totals = re.search(r"^\| `sae-assay verify` \| (\d+) \| (\d+) \|$", board, re.M)
     assert totals is not None
     page = (ROOT / "docs/auditors.md").read_text(encoding="utf-8")
     assert f"{totals[1]} of {len(MUTATIONS)} edits" in page
