@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.workflow.conftest import Project
+from tests.project import Project
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

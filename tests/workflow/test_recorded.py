@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.workflow.conftest import Project
+from tests.project import Project
 
 ROOT = Path(__file__).parents[2]
 LARGEST_BUNDLE = 15 * 10**6

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.workflow.conftest import ROOT, Project, project_of, pull_away_from
+from tests.project import ROOT, Project, project_of, pull_away_from
 
 pytestmark = [
     pytest.mark.slow,

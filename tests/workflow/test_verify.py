@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from tests.workflow.conftest import Project
+from tests.project import Project
 
 pytestmark = pytest.mark.slow
 

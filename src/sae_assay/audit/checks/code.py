@@ -1,4 +1,4 @@
-"""Code: what each job ran is what git holds at its commit, what the tree holds now, and, for the statistics, what the verifier holds."""
+"""Code: what each job ran is what git holds at its commit, what the tree holds now, and what the verifier's own version holds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from sae_assay.audit.findings import Finding
 from sae_assay.audit.tree import PACKAGE, text_digests
 
 NAME = "code"
-LIGHT = ("table", "statistics", "charts", "report")
-"""Rules that the verifier computes again with its own package."""
 
 
 def check(context: Context) -> list[Finding]:
     """Code closures and package files that are inputs, against three places."""
     wanted = _wanted(context)
-    found = _against(context, wanted, "tree") + _against(context, _of_rules(wanted, LIGHT), "verifier")
+    found = _against(context, wanted, "tree") + _against(context, wanted, "verifier")
     found += _against_git(context, wanted)
     bad = {finding.item for finding in found if not finding.note}
     for path in {path for path, _ in wanted}:
@@ -33,13 +31,6 @@ def _wanted(context: Context) -> dict[tuple[str, str], list[RunRecord]]:
         for item in {*run.code.items(), *package.items()}:
             found.setdefault(item, []).append(run)
     return dict(sorted(found.items()))
-
-
-def _of_rules(
-    wanted: dict[tuple[str, str], list[RunRecord]], rules: tuple[str, ...]
-) -> dict[tuple[str, str], list[RunRecord]]:
-    chosen = {item: [run for run in runs if run.rule in rules] for item, runs in wanted.items()}
-    return {item: runs for item, runs in chosen.items() if runs}
 
 
 def _code_of(path: str) -> str:

@@ -8,20 +8,25 @@ from sae_assay.audit import expected, reading, schemas
 from sae_assay.audit.context import Context
 from sae_assay.audit.evidence import RunRecord
 from sae_assay.audit.findings import Finding
-from sae_assay.audit.tree import History
+from sae_assay.audit.tree import History, text_digests
+from sae_assay.errors import AssayError
 from sae_assay.ledger.canonical import canonical, digest
 from sae_assay.ledger.declared import grid_of
 from sae_assay.ledger.records import FILES, LEDGER
+from sae_assay.plan import Plan
+from sae_assay.study import Study
 
 NAME = "plan"
 TOLERANCES = "tolerances.yaml"
+SCORES = "results/scores/"
+CHOICES = ("primary", "thresholds", "confidence")
 RERUN = "restore the study's file from git, or run `snakemake` and `sae-assay record` under the new choices"
 REPORT_ALL = "restore the record; a run that was made must stay in the ledger, whatever came out"
 
 
 def check(context: Context) -> list[Finding]:
     """Plan record, jobs, files and history."""
-    return _plan_record(context) + _jobs(context) + _history(context) + _attempts(context)
+    return _plan_record(context) + _before_scores(context) + _jobs(context) + _history(context) + _attempts(context)
 
 
 # The plan record -----------------------------------------------------------------------------------------------------------
@@ -31,7 +36,7 @@ def _plan_record(context: Context) -> list[Finding]:
         context.judged(NAME, "plan record", "DIFFERS")
         return [Finding("PLAN_CHANGED", "plan record", "one", f"{len(plans)}", "restore results/ledger from git")]
     recorded, found = plans[0], []
-    for name, value in _declared(context).items():
+    for name, value in _declared(context.plan).items():
         same = canonical(recorded[name]) == canonical(value)
         context.fine(NAME, f"plan record: {name}", same)
         if not same:
@@ -46,9 +51,8 @@ def _plan_record(context: Context) -> list[Finding]:
     return found
 
 
-def _declared(context: Context) -> dict[str, Any]:
-    """What the plan record would say of the study as it is declared now."""
-    plan = context.plan
+def _declared(plan: Plan) -> dict[str, Any]:
+    """What the plan record would say of a study."""
     design = plan.design()
     card = design["scorecard"]
     return {
@@ -61,6 +65,66 @@ def _declared(context: Context) -> dict[str, Any]:
         "thresholds": card["thresholds"],
         "confidence": card["confidence"],
     }
+
+
+# What was declared before the scores were known ------------------------------------------------------------------------------
+def _before_scores(context: Context) -> list[Finding]:
+    """The study's choices against those at the commits that its scores were computed at: statistics can be run again under
+    new thresholds and recorded as if these had been declared first. A study that has grown since is fine.
+    """
+    history = context.tree.history
+    if history is None:
+        context.skipped(NAME, "choices before the scores", "the tree is no git repository")
+        return []
+    scoring = [run for run in context.evidence.runs if any(path.startswith(SCORES) for path in run.outputs)]
+    commits = {str(run.raw["commit"]) for run in scoring if not run.raw["dirty"]} & history.commits
+    texts = history.files([(commit, context.config) for commit in sorted(commits)])
+    now, found = _declared(context.plan), []
+    for (commit, _), content in sorted(texts.items()):
+        item = f"{context.config} at commit {commit[:12]}"
+        try:
+            before = Plan(Study.model_validate(reading.parse_yaml(content.decode("utf-8"), item)))
+        except (AssayError, ValueError) as error:
+            context.skipped(NAME, item, f"this version cannot read it: {' '.join(str(error).split())}"[:200])
+            continue
+        problems = _taken_back(item, _declared(before), now) if before.name == context.study else []
+        context.fine(NAME, item, not problems)
+        found += problems
+    return found + _tolerances_before(context, history, commits)
+
+
+def _tolerances_before(context: Context, history: History, commits: set[str]) -> list[Finding]:
+    """Tolerances other than when the scores were computed: a note, as no score depends on them."""
+    texts = history.files([(commit, TOLERANCES) for commit in sorted(commits)])
+    now, found = context.tree.text(TOLERANCES), []
+    for (commit, _), content in sorted(texts.items()):
+        if not now & text_digests(content):
+            item, remedy = f"{TOLERANCES} at commit {commit[:12]}", "see in git's history what was changed, and why"
+            seen = "other tolerances since the scores were computed"
+            found.append(Finding("TOLERANCE_CHANGED", item, min(text_digests(content)), seen, remedy, note=True))
+    return found
+
+
+def _taken_back(item: str, before: dict[str, Any], now: dict[str, Any]) -> list[Finding]:
+    """Choices that have changed, and SAEs and metrics that are no longer asked for."""
+    remedy = (
+        "restore the choices that were declared before the scores were computed, or say in the report that they changed"
+    )
+    changed = []
+    for name in CHOICES:
+        kept = {key: now[name].get(key) for key in before[name]} if isinstance(before[name], dict) else now[name]
+        if canonical(kept) != canonical(before[name]):
+            changed.append((name, before[name], kept))
+    for substrate, asked in before["grid"].items():
+        left = now["grid"].get(substrate, {})
+        for name, value in asked.items():
+            kept = left.get(name, type(value)())
+            if kept < value if isinstance(value, int) else set(value) - set(kept):
+                changed.append((f"grid.{substrate}.{name}", value, kept))
+    return [
+        Finding("PLAN_CHANGED", f"{item}: {name}", canonical(was)[:300], canonical(value)[:300], remedy)
+        for name, was, value in changed
+    ]
 
 
 # Jobs ----------------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def check(context: Context) -> list[Finding]:
         return found
     found += _rows(context, rows) + _repeated_seeds(context, rows)
     first = rows.filter(~pl.col("source").is_in(_repeats(context)))
-    found += _dropped_tasks(context, first)
+    found += _dropped_tasks(context, first) + _dropped_series(context, first)
     return found + _tables(context, first, rows.filter(pl.col("source").is_in(_repeats(context))))
 
 
@@ -148,6 +148,26 @@ def _dropped_tasks(context: Context, rows: pl.DataFrame) -> list[Finding]:
         expected = f"tasks {', '.join(sorted(row['gap'])[:3])}, which other SAEs have"
         found.append(Finding("COVERAGE_GAP", item, expected, "none of them", RERUN))
     context.fine(NAME, "tasks of every SAE", not found)
+    return found
+
+
+def _dropped_series(context: Context, rows: pl.DataFrame) -> list[Finding]:
+    """Components or settings of a metric that some SAEs of a panel have at a seed, and others have not."""
+    panel = ["substrate", "panel", "eval_seed"]
+    series = [*panel, *(name for name in SERIES if name not in panel)]
+    having = rows.group_by(series).agg(having=pl.col("sae_id").unique())
+    every = rows.group_by(panel).agg(every=pl.col("sae_id").unique().sort())
+    gaps = having.join(every, on=panel, nulls_equal=True).select(
+        *series, gap=pl.col("every").list.set_difference("having")
+    )
+    torn = gaps.filter(pl.col("gap").list.len() > 0).sort(series)
+    found = []
+    for row in torn.head(frames.MOST).iter_rows(named=True):
+        seen = f"none for {', '.join(sorted(row['gap'])[:3])}"
+        found.append(
+            Finding("COVERAGE_GAP", frames.named(row, series), "scores of every SAE of the panel", seen, RERUN)
+        )
+    context.fine(NAME, "metrics of every SAE", not found)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A recorded project whose default study is the tiny one, built once a session; every test works on a copy of a clone of it."""
+"""A project folder of the tiny study, and the commands that a user runs in it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PARTS = (
     "Snakefile",
     "rules",
@@ -27,6 +25,7 @@ PARTS = (
     "tolerances.yaml",
     "CITATION.cff",
     "trusted-keys.yaml",
+    ".gitattributes",
 )
 
 
@@ -160,27 +159,11 @@ def pull_away_from(project: Project, path: Path) -> Project:
     return clone
 
 
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has run the tiny study and recorded it."""
-    config = (ROOT / "studies/tiny.yaml").read_text(encoding="utf-8")
-    project = project_of(tmp_path_factory.mktemp("recorded") / "project", config)
+def recorded_project(path: Path) -> Project:
+    """A project that has run the tiny study as its default one and recorded it."""
+    project = project_of(path, (ROOT / "studies/tiny.yaml").read_text(encoding="utf-8"))
     project.snakemake()
     project.assay("record", "--push")
     project.git("add", "-A")
     project.git("commit", "-qm", "results")
     return project
-
-
-@pytest.fixture(scope="session")
-def pulled(recorded: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone of it after `dvc pull`, made while the original was out of reach."""
-    return pull_away_from(recorded, tmp_path_factory.mktemp("pulled") / "clone")
-
-
-@pytest.fixture
-def clone(pulled: Project, tmp_path: Path) -> Project:
-    """A copy of the clone, free to be changed (its path, inodes and change times are new)."""
-    copy = Project(tmp_path / "clone")
-    shutil.copytree(pulled.path, copy.path, symlinks=True)
-    return copy
