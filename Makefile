@@ -20,7 +20,7 @@ help:                    ## this list
 install: $(filter .tools/bin/uv,$(UV))   ## uv and the locked environment
 	$(UV) sync --frozen --quiet --compile-bytecode
 
-report: install          ## run the default study and name the report (some 20 minutes on two cores; what is there and current is kept)
+report: install          ## run the default study and name the report (some 15 minutes on two cores; what is there and current is kept)
 	$(UV) run --frozen snakemake --cores $(CORES)
 	@$(UV) run --frozen sae-assay findings
 

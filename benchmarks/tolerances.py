@@ -8,7 +8,8 @@ training seeds (the study's replicates: one architecture at one L0, pooled) and 
 the largest). Unfinished snapshots move more and have limits of their own: those of the step with the largest spread.
 The same SAE file, scored on the same rows on another CPU, may move by a small fixed amount: instruction sets move float
 sums by up to 2e-4, and one row of a small test set that crosses a probe's threshold moves an accuracy by a step. Where a
-limit exceeds the whole range of the SAEs, a comparison would find nothing: it is null, and none is made.
+limit exceeds the whole range of the SAEs, a comparison would find nothing, and where there are no replicates to measure
+one, it would be invented: it is null, and none is made.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> None:
     )
     scores = pl.read_parquet(sys.argv[1])
     for name, final in (("retrained", True), ("retrained_snapshots", False)):
-        print(f"{name}:\n  default: 0.2")
+        print(f"{name}:\n  default: null")
         for metric, component, sd, range_ in (
             spread(scores, final).select("metric", "component", "sd", "range").iter_rows()
         ):
