@@ -68,6 +68,10 @@ def main() -> None:
             # The language model has one run an architecture: its reconstruction takes the world's limits.
             for name in (metric, "reconstruction") if component in RECONSTRUCTION else (metric,):
                 print(f"  {name}.{component}: {text}")
+    print(
+        "# Damaged SAEs move more than the trained ones that they are made from, and have no replicates of their own."
+    )
+    print("retrained_controls:\n  default: null")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ TOLERANCES = {
     "same_sae": {"default": 1e-3},
     "retrained": {"default": 0.05, "tpp.score": 0.2},
     "retrained_snapshots": {"default": 0.4},
+    "retrained_controls": {"default": None},
 }
 WEIGHTS = {"a": b"weights of a", "a.step_0000007": b"weights of a snapshot"}
 

@@ -4,8 +4,9 @@ The recorded files are pulled into a temporary clone; nothing in the working tre
 byte for byte first. Where bytes differ, scores of the *same* SAE file on the same evaluation set must agree within
 `same_sae`. A *retrained* SAE has other weights (training is chaotic: another order of a sum makes another SAE), or other
 rows (one bit can move a draw, and all later ones of its stream): its mean score must agree within `retrained`, or
-`retrained_snapshots` if it is unfinished, multiples of the spread over training and evaluation seeds. All are declared
-per metric in tolerances.yaml before use; null says that seeds move the metric through its whole range, so that such SAEs
+`retrained_snapshots` if it is unfinished, multiples of the spread over training and evaluation seeds
+(`retrained_controls` if it was made from another SAE). All are declared per metric in tolerances.yaml before use; null
+says that seeds move the metric through its whole range, or that no replicates were there to tell, so that such SAEs
 cannot be compared by it.
 """
 
@@ -157,7 +158,10 @@ def _compare_file(
 
 
 def _limits(relative: Path) -> str:
-    return "retrained_snapshots" if ".step_" in relative.parts[4] else "retrained"
+    sae = relative.parts[4]
+    if ".of." in sae or sae == "oracle":
+        return "retrained_controls"
+    return "retrained_snapshots" if ".step_" in sae else "retrained"
 
 
 def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
