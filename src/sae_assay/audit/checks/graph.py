@@ -105,11 +105,13 @@ def _cycle(evidence: Evidence) -> list[str]:
 
 
 def _walk_back(stuck: list[RunRecord], waiting: dict[int, set[str]], evidence: Evidence) -> list[str]:
-    run, way = stuck[0], list[str]()
+    run, way = min(stuck, key=lambda run: run.label), list[str]()
     for _ in range(len(stuck) + 1):
         path = min(waiting[id(run)])
         if path in way:
-            return [*way[way.index(path) :], path]
+            ring = way[way.index(path) :]
+            first = ring.index(min(ring))
+            return [*ring[first:], *ring[: first + 1]]
         way.append(path)
         behind = [maker for maker in evidence.producers[path] if id(maker) in waiting]
         if not behind:
