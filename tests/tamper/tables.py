@@ -195,7 +195,7 @@ def seed_doubled_with_noise(forgery: Forgery) -> None:
     copied = score_file(seed=456)
     shutil.copy(forgery.file(SCORE), forgery.file(copied))
     forgery.rewrite(copied, labelled(eval_seed=456))
-    forgery.rewrite(copied, lambda frame: frame.with_columns(value=pl.col("value") * 1.001))
+    forgery.rewrite(copied, lambda frame: frame.with_columns(value=pl.col("value") * 0.999))
     forgery.pass_off(copied)
 
 
