@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any
 
 
@@ -20,7 +21,7 @@ def canonical(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):
-        return json.dumps(str(value), ensure_ascii=False)
+        return encode_basestring(str(value))  # as json.dumps without ensure_ascii, which builds an encoder each time
     if isinstance(value, int | float):
         return _number(value)
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,4 +81,9 @@ def job_label(rule: str, wildcards: Mapping[str, str]) -> str:
 
 def job_key(rule: str, wildcards: Mapping[str, str]) -> str:
     """24 hex digits that name a job by its rule and wildcards."""
+    return _key(rule, tuple(sorted(wildcards.items())))
+
+
+@functools.cache
+def _key(rule: str, wildcards: tuple[tuple[str, str], ...]) -> str:
     return digest({"rule": rule, "wildcards": dict(wildcards)})[:24]
