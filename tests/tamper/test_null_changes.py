@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,17 @@ from tests.tamper.table import NULL_CHANGES, NullChange
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that another user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize("null", NULL_CHANGES, ids=lambda null: null.name)
-def test_null_change_is_clean(null: NullChange, originals: Recorded, replays: Replays, tmp_path: Path) -> None:
-    forgery = Forgery(tmp_path / "project", originals)
+def test_null_change_is_clean(null: NullChange, originals: Recorded, replays: Replays, folder: Path) -> None:
+    forgery = Forgery(folder / "project", originals)
     how = null.change(forgery)
     forgery.options |= {"remote": True}
     report = audit(forgery, replays, 2) if how is None else command(forgery, how, 2)
