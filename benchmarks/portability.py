@@ -55,8 +55,7 @@ def measure(profile: str, cpu: str | None) -> None:
     from sae_assay.study import Study
     from sae_assay.worlds import build, sample
 
-    if profile == "portable":
-        numerics.begin({})
+    numerics.begin({})
     print(f"{profile} profile on {cpu or cpu_model()}", flush=True)
     study = Study.load(ROOT / "config.yaml")
     mini = study.substrates["mini"]
@@ -69,9 +68,7 @@ def measure(profile: str, cpu: str | None) -> None:
     for run in (next(r for r in mini.runs if r.arch == arch) for arch in ("batchtopk", "standard", "jumprelu")):
         settings = {**mini.training.model_dump(), "samples": 20 * 1024}
         one = {"id": run.id, "arch": run.arch, "l0": run.l0, "training_seed": 0, "lr": 3e-3, "widths": None}
-        found = train.train_run(
-            rows, RunSettings.of({**one, "snapshot_steps": []}, settings, 128, ("portability",)), []
-        )
+        found = train.train_run(rows, RunSettings.of(one, settings, 128, ("portability",)), [])
         sae = list(found.values())[-1]
         print(f"{run.arch:<11}", digest(*(sae.tensors[name] for name in sorted(sae.tensors))))
     x = rows[:600].view(3, 200, -1)[..., :32].double()

@@ -58,8 +58,8 @@ def main() -> None:
         f"# {FACTOR:g} standard deviations over training and evaluation seeds, at least {FLOOR}; null beyond the range."
     )
     scores = pl.read_parquet(sys.argv[1])
-    for name, final in (("retrained", True), ("retrained_snapshots", False)):
-        print(f"{name}:\n  default: null")
+    for limits, final in (("retrained", True), ("retrained_snapshots", False)):
+        print(f"{limits}:\n  default: null")
         for metric, component, sd, range_ in (
             spread(scores, final).select("metric", "component", "sd", "range").iter_rows()
         ):

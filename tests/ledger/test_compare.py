@@ -26,7 +26,7 @@ def rows(values: list[float | None], sae: str = "a", metric: str = "tpp") -> pl.
         {
             "study": "s",
             "substrate": "b",
-            "panel": "panel",
+            "panel": "trajectory" if ".step_" in sae else "panel",
             "sae_id": sae,
             "is_final": True,
             "metric": metric,

@@ -32,6 +32,8 @@ from sae_assay.ledger.records import LEDGER, read_lines
 from sae_assay.tables import scores
 
 TOLERANCES = Path("tolerances.yaml")
+RETRAINED = {"panel": "retrained", "trajectory": "retrained_snapshots", "control": "retrained_controls"}
+"""Panel of a score file -> its limits once the SAE is another one."""
 SERIES = ["metric", "component", "hp_name", "hp_value", "mode"]
 
 
@@ -139,7 +141,7 @@ def _compare_file(
         changed = joined.filter(pl.col("status") != pl.col("status_ours")).height
         if changed:
             _found(result, relative, f"{changed} rows with another status", "look at their reason column")
-    limits = tolerances[_limits(relative) if retrained else "same_sae"]
+    limits = tolerances[RETRAINED[theirs["panel"][0]] if retrained else "same_sae"]
     both = joined.filter(pl.col("value").is_not_null() & pl.col("value_ours").is_not_null())
     difference = (pl.col("value_ours") - pl.col("value")).alias("difference")
     series = both.group_by(SERIES).agg(difference.mean().abs() if retrained else difference.abs().max())
@@ -155,13 +157,6 @@ def _compare_file(
             _found(
                 result, relative, f"{label} differs by {row['difference']:.3g} > {limit:.3g}", "see docs/auditors.md"
             )
-
-
-def _limits(relative: Path) -> str:
-    sae = relative.parts[4]
-    if ".of." in sae or sae == "oracle":
-        return "retrained_controls"
-    return "retrained_snapshots" if ".step_" in sae else "retrained"
 
 
 def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
