@@ -275,3 +275,7 @@ def test_verdict_beside_the_paper(
 ) -> None:
     match = paper.Match("m", "v", "low", "high", "words", rule, "fixed2", "fixed2")
     assert paper.verdict(match, published, {"v": value, "low": low, "high": high}) == verdict
+
+
+def test_the_digest_of_vega_is_that_of_the_locked_library() -> None:
+    assert hashlib.sha256(page.vega_bundle().encode()).hexdigest() == page.VEGA_SHA256

@@ -111,7 +111,12 @@ class Context:
             marts, tables = mart_files(self.plan), list(self.plan.tables().values())
             job: dict[str, Any] = {"marts": marts, "shown": tables, "study": self.study}
             charts = {name: {"svg": self.plan.results("charts", f"{name}.svg")} for name in CHART_NAMES}
-            job |= {"charts": charts, "design": self.plan.design(), "pictures": self.options.depth >= 2}
+            job |= {
+                "charts": charts,
+                "page": self.plan.results("report", "report.html"),
+                "design": self.plan.design(),
+                "pictures": self.options.depth >= 2,
+            }
             self._drawing = Replay(job | self._place())
         return self._drawing
 

@@ -33,7 +33,7 @@ MAX_TABLE_ROWS = 50_000_000
 MAX_TABLE_COLUMNS = 256
 MAX_TABLE_BYTES = 8 << 30  # uncompressed, as the footer declares it
 MAX_TABLE_FILE = 2 << 30
-SCORE_CONSTANTS = "sae_assay.constants"
+SCORE_CONSTANTS = b"sae_assay.constants"
 
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -247,8 +247,11 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError
 """What pyarrow raises over a damaged file."""
 
 
-def check_table(root: Path, path: str) -> None:
+def check_table(root: Path, path: str) -> pyarrow.parquet.FileMetaData:
     """Refuse a parquet file whose footer declares more than fits, or nested columns, before a page of it is decoded.
+
+    Returns:
+        The footer.
 
     Raises:
         Unsafe: see above.
@@ -271,12 +274,7 @@ def check_table(root: Path, path: str) -> None:
         raise _refuse(path, f"has nested columns, or more than {MAX_TABLE_COLUMNS}")
     if not 0 <= rows <= MAX_TABLE_ROWS or not 0 <= size <= MAX_TABLE_BYTES:
         raise _refuse(path, f"declares {rows:,} rows and {size:,} bytes")
-
-
-def table_metadata(root: Path, path: str) -> dict[str, str]:
-    """The texts that a parquet footer keeps beside the schema; call `check_table` first."""
-    found = pyarrow.parquet.read_metadata(inside(root, path)).metadata or {}
-    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()}
+    return footer
 
 
 def read_scores(root: Path, path: str) -> pl.DataFrame:
@@ -286,21 +284,24 @@ def read_scores(root: Path, path: str) -> pl.DataFrame:
         Unsafe: it is refused, or damaged.
         AssayError: it is missing, or other columns are in it.
     """
-    rows = read_table(root, path)
+    footer = check_table(root, path)
+    rows = _decoded(root, path, footer)
     if not set(scores.SAE_COLUMNS) & set(rows.columns):
-        described = parse_json(table_metadata(root, path).get(SCORE_CONSTANTS, "null"), path, MAX_LINE)
+        text = (footer.metadata or {}).get(SCORE_CONSTANTS, b"null").decode("utf-8", "replace")
+        described = parse_json(text, path, MAX_LINE)
         if not isinstance(described, dict) or set(described) != set(scores.SAE_COLUMNS):
             raise _refuse(path, "does not say whose scores it holds")
+        foreign = sorted(set(rows.columns) - set(scores.SCHEMA))
+        if foreign:
+            raise _refuse(path, f"holds the unknown column {foreign[0]}")
         try:
-            columns = {name: pl.lit(value, dtype=scores.SCHEMA[name]) for name, value in described.items()}
-            named = rows.with_columns(**columns)
-            rows = named.select(pl.col(name).cast(dtype) for name, dtype in scores.SCHEMA.items())
+            rows = rows.select(
+                pl.lit(described[name], dtype=dtype).alias(name) if name in described else pl.col(name).cast(dtype)
+                for name, dtype in scores.SCHEMA.items()
+            )
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise _refuse(path, f"holds other columns than a score file: {first}"[:200]) from None
-        foreign = sorted(set(named.columns) - set(scores.SCHEMA))
-        if foreign:
-            raise _refuse(path, f"holds the unknown column {foreign[0]}")
     if rows.schema != scores.SCHEMA:
         scores.check_columns(rows, scores.SCHEMA, path)
     return rows
@@ -313,9 +314,12 @@ def read_table(root: Path, path: str) -> pl.DataFrame:
         Unsafe: it is refused, or damaged.
         AssayError: it is missing.
     """
-    check_table(root, path)
+    return _decoded(root, path, check_table(root, path))
+
+
+def _decoded(root: Path, path: str, footer: pyarrow.parquet.FileMetaData) -> pl.DataFrame:
     try:
-        with pyarrow.parquet.ParquetFile(inside(root, path)) as file:
+        with pyarrow.parquet.ParquetFile(inside(root, path), metadata=footer) as file:
             frame = pl.from_arrow(file.read(use_threads=False))
         assert isinstance(frame, pl.DataFrame)
         return frame

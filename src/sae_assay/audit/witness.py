@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from sae_assay.audit import lineage
 from sae_assay.audit.follow import Follower, Ints
 from sae_assay.errors import AssayError
 from sae_assay.report.queries import PYTHON_STEPS, needs
-from sae_assay.statistics import bootstrap, contracts, functions, runner
+from sae_assay.statistics import contracts, runner
 from sae_assay.tables import scores
 
 BASES = ("scores", "repeats")
@@ -47,18 +46,18 @@ class Witnesses:
     ) -> None:
         self._wanted = list(marts)
         wanted = {step for mart in self._wanted for step in needs(mart)}
-        with _database(tables, config) as db:
+        with runner.database(tables, config) as db:
             self._follower = Follower(db)
             for (name,) in db.sql("SELECT table_name FROM duckdb_tables() ORDER BY table_name").fetchall():
                 self._follower.leaves(name)
             self._ids = {name: _score_ids(db, name) for name in BASES}
             for step in runner.PLAN:
                 if step in PYTHON_STEPS and step in wanted:
-                    _bootstrap(db, step)
+                    runner.run(db, step)
                     self._follower.groups(step, *PYTHON_STEPS[step])
                 elif step in wanted:
                     self._follower.step(step, runner.sql(step))
-            self.marts = {name: runner._result(db, name) for name in self._wanted}
+            self.marts = {name: runner.result(db, name) for name in self._wanted}
 
     @cached_property
     def _rows(self) -> dict[str, dict[tuple[Any, ...], int]]:
@@ -107,13 +106,10 @@ def query_sha256(mart: str) -> str:
 
 def plain(tables: Mapping[str, Path], config: Mapping[str, Any], mart: str) -> pl.DataFrame:
     """One mart by the plain queries: as `runner.compute` gives it, without the steps that it does not need."""
-    with _database(tables, config) as db:
+    with runner.database(tables, config) as db:
         for step in needs(mart):
-            if step in PYTHON_STEPS:
-                _bootstrap(db, step)
-            else:
-                runner._run(db, step)
-        return runner._result(db, mart)
+            runner.run(db, step)
+        return runner.result(db, mart)
 
 
 def replay(
@@ -140,22 +136,6 @@ def replay(
             f"table {mart}", f"has no row {dict(key)} on its witness alone", "report it: the witness lacks rows"
         )
     return found[0]
-
-
-@contextmanager
-def _database(tables: Mapping[str, Path], config: Mapping[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database as `runner.compute` makes it, before the first step."""
-    with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as db:
-        db.execute("SET TimeZone = 'UTC'")
-        functions.register(db)
-        for name in runner.TABLES:
-            runner._load(db, "planned_cells" if name == "coverage" else name, scores.read_pinned(tables[name]))
-        runner._declare(db, config)
-        yield db
-
-
-def _bootstrap(db: duckdb.DuckDBPyConnection, step: str) -> None:
-    runner._load(db, step, bootstrap.run_intervals(db.sql(f"SELECT * FROM {PYTHON_STEPS[step][0]}").pl()))
 
 
 def _score_ids(db: duckdb.DuckDBPyConnection, table: str) -> list[str]:

@@ -20,9 +20,9 @@ WIDE_PLOT, WIDE_AXIS = 330, 128
 TRAINED = "trained"
 
 
-def _data(table: pl.DataFrame, *columns: str) -> alt.InlineData:
+def _data(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """The rows of one panel; what the panel's title says need not be in every row."""
-    return alt.InlineData(values=table.select(columns or table.columns).to_dicts())
+    return table.select(columns or table.columns)
 
 
 def _tips(*fields: str) -> list[alt.Tooltip]:
@@ -37,7 +37,9 @@ def _tips(*fields: str) -> list[alt.Tooltip]:
 def nothing(title: str, why: str) -> alt.ConcatChart:
     """A picture that says why there is nothing to see."""
     words = alt.Chart(alt.InlineData(values=[{"why": why}])).mark_text(align="left", fontSize=12, x=0, limit=560)
-    return _page([words.encode(text="why:N").properties(width=WIDE_PLOT, height=40)], title, [], 1, (WIDE_PLOT, 0))
+    return _page(
+        [words.encode(text=alt.Text("why:N")).properties(width=WIDE_PLOT, height=40)], title, [], 1, (WIDE_PLOT, 0)
+    )
 
 
 def _page(
@@ -95,7 +97,7 @@ def scorecard(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.Conca
             legend=alt.Legend(symbolType="square", symbolStrokeColor=style.SOFT, symbolStrokeWidth=1),
         )
         cells = base.mark_rect(stroke=style.PAPER, strokeWidth=3, cornerRadius=5).encode(color=colour)
-        symbols = base.mark_text(fontSize=16, color=style.INK).encode(text="symbol:N")
+        symbols = base.mark_text(fontSize=16, color=style.INK).encode(text=alt.Text("symbol:N"))
         return (cells + symbols).properties(title=_heading(heading), width=WIDE_PLOT, height=30 * len(rows))
 
     columns = min(2, table["substrate"].n_unique())
@@ -135,7 +137,7 @@ def intervals(
         x = alt.X("value:Q", title=x_title, scale=scale, axis=axis)
         whiskers = (
             base.mark_rule(strokeWidth=2, opacity=0.75, clip=True)
-            .encode(x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2="high:Q")
+            .encode(x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2=alt.X2("high:Q"))
             .transform_filter("isValid(datum.low) && isValid(datum.high)")
         )
         shape = alt.Shape(
@@ -151,7 +153,7 @@ def intervals(
         )
         notes = (
             base.mark_text(align="left", fontSize=10, fontStyle="italic", x=3)
-            .encode(text="note:N", color=alt.value(style.SOFT))
+            .encode(text=alt.Text("note:N"), color=alt.value(style.SOFT))
             .transform_filter("isValid(datum.note)")
         )
         lines = [_rule("x", value, meaning) for value, meaning in rules]
@@ -200,7 +202,7 @@ def by_setting(
         dash = alt.StrokeDash("series:N", title=None, scale=dashes, legend=legend)
         shape = alt.Shape("series:N", title=None, scale=shapes, legend=legend)
         band = base.mark_area(opacity=0.16, clip=True).encode(
-            y=alt.Y("low:Q", title=y_title), y2="high:Q", detail="series:N"
+            y=alt.Y("low:Q", title=y_title), y2=alt.Y2("high:Q"), detail=alt.Detail("series:N")
         )
         line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash)
         dots = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=shape)
@@ -233,7 +235,7 @@ def scatter(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.ConcatC
             tooltip=_tips("sae_id:N", "truth:Q", "value:Q", "low:Q", "high:Q"),
         )
         whiskers = base.mark_rule(opacity=0.55).encode(
-            y=alt.Y("low:Q", title="score", scale=alt.Scale(zero=False), axis=y_axis), y2="high:Q"
+            y=alt.Y("low:Q", title="score", scale=alt.Scale(zero=False), axis=y_axis), y2=alt.Y2("high:Q")
         )
         dots = base.mark_point(filled=True, size=55, opacity=0.9).encode(y=alt.Y("value:Q", title="score"), shape=shape)
         return alt.layer(whiskers, dots).properties(title=_heading(heading), width=PLOT, height=160)
@@ -282,7 +284,7 @@ def strips(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.ConcatCh
             tooltip=_tips("sae_id:N", "value:Q", "low:Q", "high:Q"),
         )
         whiskers = base.mark_rule(opacity=0.6).encode(
-            x=alt.X("low:Q", title="score", scale=alt.Scale(zero=False), axis=x_axis), x2="high:Q"
+            x=alt.X("low:Q", title="score", scale=alt.Scale(zero=False), axis=x_axis), x2=alt.X2("high:Q")
         )
         dots = base.mark_point(filled=True, opacity=0.85, size=55).encode(
             x=alt.X("value:Q", title="score"), shape=_kind(kinds)
@@ -308,14 +310,14 @@ def trajectories(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.Co
             x=alt.X("tokens:Q", title="training samples", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~s", grid=False)),
             color=alt.Color("arch:N", title="architecture", scale=style.scale(style.ARCHITECTURE_COLOURS, archs),
                             legend=alt.Legend(labelExpr=_labels(ARCHITECTURES, archs), symbolOpacity=1)),
-            detail="run:N",
+            detail=alt.Detail("run:N"),
             tooltip=_tips("run:N", "tokens:Q", "value:Q", "low:Q", "high:Q"),
         )  # fmt: skip
         band = base.mark_area(opacity=0.14).encode(
             y=alt.Y(
                 "low:Q", title="truth" if group["is_truth"][0] else "score", scale=alt.Scale(zero=False), axis=y_axis
             ),
-            y2="high:Q",
+            y2=alt.Y2("high:Q"),
         )
         y = alt.Y("value:Q")
         dashed = [4, 2] if group["is_truth"][0] else [1, 0]

@@ -18,9 +18,12 @@ PNG_SCALE = 1.0
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
     """The chart as a Vega-Lite dictionary. Names come from the data's content only, never from a counter or a clock."""
+    import altair as alt
+
     from sae_assay.report.style import LEGEND_LAYOUT
 
-    spec = chart.to_dict(validate=True)
+    with alt.data_transformers.enable("default", max_rows=None):
+        spec = chart.to_dict(validate=True)
     spec["config"]["legend"]["layout"] = LEGEND_LAYOUT
     return spec
 

@@ -6,7 +6,8 @@ one thread, in the order of `PLAN`; one step, the bootstrap over runs, is Python
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from sae_assay.tables import scores
 
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 """The study's tables that statistics read, from `tables.collect`."""
+
+NAMES = ("substrate", "sae_id", "base_sae_id", "metric", "component", "hp_name", "task", "task_kind")
+"""Columns of `TABLES` that hold few different names in many rows."""
 
 PLAN = (
     "stg_scores",
@@ -98,23 +102,43 @@ def compute(tables: Mapping[str, Path], config: Mapping[str, Any]) -> dict[str, 
         AssayError: a table is missing, damaged or breaks its schema, a declared primary is impossible, or a mart breaks
             its contract.
     """
-    scores.read(tables["scores"])
-    scores.read(tables["repeats"])
+    with database(tables, config) as db:
+        for step in PLAN:
+            run(db, step)
+        return {name: contracts.conform(result(db, name), name) for name in MARTS}
+
+
+@contextmanager
+def database(tables: Mapping[str, Path], config: Mapping[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The database in which steps run: the study's tables and its declarations (see `compute`).
+
+    All names are values of one enum, in alphabetical order: they sort and join as integers.
+    """
+    frames = {name: scores.read_pinned(tables[name]) for name in TABLES}
+    for name in ("scores", "repeats"):
+        scores.check(frames[name], str(tables[name]))
     with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as db:
         db.execute("SET TimeZone = 'UTC'")
         functions.register(db)
-        for name in TABLES:
-            _load(db, "planned_cells" if name == "coverage" else name, scores.read_pinned(tables[name]))
+        listed = ", ".join("'{}'".format(name.replace("'", "''")) for name in _names(frames.values()))
+        db.execute(f"CREATE TYPE name AS ENUM ({listed})")
+        for name, frame in frames.items():
+            _load(db, "planned_cells" if name == "coverage" else name, frame, NAMES)
         _declare(db, config)
-        for step in PLAN:
-            if step == "run_bootstrap":
-                _load(db, step, bootstrap.run_intervals(db.sql("SELECT * FROM stg_decisions").pl()))
-            else:
-                _run(db, step)
-        return {name: contracts.conform(_result(db, name), name) for name in MARTS}
+        yield db
 
 
-def _run(db: duckdb.DuckDBPyConnection, step: str) -> None:
+def _names(frames: Iterable[pl.DataFrame]) -> list[str]:
+    """Every name in the tables, sorted."""
+    columns = [frame[column].drop_nulls().unique() for frame in frames for column in NAMES if column in frame.columns]
+    return sorted({name for column in columns for name in column})
+
+
+def run(db: duckdb.DuckDBPyConnection, step: str) -> None:
+    """Make the table of a step of `PLAN`, those that it reads being there."""
+    if step == "run_bootstrap":
+        _load(db, step, bootstrap.run_intervals(db.sql("SELECT * FROM stg_decisions").pl()))
+        return
     try:
         db.execute(f"CREATE TABLE {step} AS {sql(step)}")
     except duckdb.Error as error:
@@ -122,6 +146,11 @@ def _run(db: duckdb.DuckDBPyConnection, step: str) -> None:
         raise AssayError(
             f"statistics/sql/{step}.sql", problem, "correct the query, or the tables that it reads"
         ) from error
+
+
+def result(db: duckdb.DuckDBPyConnection, step: str) -> pl.DataFrame:
+    """What a step made, without the number of its cell."""
+    return db.sql(f"SELECT * FROM {step}").pl().cast({pl.Categorical: pl.String}).drop("cell_id", strict=False)
 
 
 def sql(name: str) -> str:
@@ -135,14 +164,11 @@ def write_mart(name: str, mart: pl.DataFrame, path: Path) -> None:
     scores.write_pinned(mart, path)
 
 
-def _result(db: duckdb.DuckDBPyConnection, name: str) -> pl.DataFrame:
-    frame = db.sql(f"SELECT * FROM {name}").pl()
-    return frame.drop("cell_id", strict=False)
-
-
-def _load(db: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+def _load(db: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame, names: Sequence[str] = ()) -> None:
+    """Take a table in; columns among `names` become values of the enum."""
     db.register("incoming", frame.to_arrow())
-    db.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+    columns = (f"CAST({c} AS name) AS {c}" if c in names else c for c in frame.columns)
+    db.execute(f"CREATE TABLE {name} AS SELECT {', '.join(columns)} FROM incoming")
     db.unregister("incoming")
 
 

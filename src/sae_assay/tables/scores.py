@@ -221,9 +221,15 @@ def _bounds(side: int) -> dict[str, float]:
 def _check_keys(df: pl.DataFrame, where: str) -> None:
     for column in KEY:
         if df.schema[column] == pl.String:
-            bad = df.filter(pl.col(column).str.contains(r"[\x00-\x1f]"))
-            if bad.height:
-                _fail(bad, where, column, "holds a control character", "use printable names")
+            bad = df[column].unique().str.contains(r"[\x00-\x1f]")
+            if bad.any():
+                _fail(
+                    df.filter(pl.col(column).str.contains(r"[\x00-\x1f]")),
+                    where,
+                    column,
+                    "holds a control character",
+                    "use printable names",
+                )
     repeated = df.filter(pl.struct(KEY).is_duplicated())
     if repeated.height:
         _fail(repeated, where, "key", "is there twice", "score each cell once, or tell the rows apart by component")

@@ -167,7 +167,7 @@ def test_a_ledger_with_damaged_lines_is_read_and_judged(recorded: Path, tmp_path
     file.write_bytes(damaged)
     context = opened(tree)
     found = [*records.check(context), *graph.check(context)]
-    assert found or damaged == content or damaged.replace(b"\r\n", b"\n") == content
+    assert found or damaged.splitlines() == content.splitlines()
 
 
 # Tables ----------------------------------------------------------------------------------------------------------------------
