@@ -44,6 +44,7 @@ CONFIG: dict[str, Any] = {
     },
     "decay_fraction": {"mini": 0.2, "smollm2": 0.2},
     "best_kept": {"mini": 16},
+    "families": {"mini": "mini"},
 }
 
 

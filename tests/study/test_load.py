@@ -27,7 +27,7 @@ def load(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> Study:
     return Study.load(path)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "studies/tiny.yaml", "studies/smoke.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "studies/tiny.yaml", "studies/smoke.yaml", "studies/replication.yaml"])
 def test_every_shipped_study_loads(name: str) -> None:
     assert Study.load(ROOT / name).substrates
 
@@ -99,3 +99,28 @@ def test_not_yaml(tmp_path: Path) -> None:
     bad.write_text("a: [1, 2")
     with pytest.raises(AssayError, match="not YAML"):
         Study.load(bad)
+
+
+def test_a_world_like_another_differs_where_it_says_so(tmp_path: Path) -> None:
+    section = {"like": "mini", "world": {"seed": 43}}
+    loaded = load(tmp_path, lambda c: c["substrates"].update(second=section))
+    first, second = (loaded.substrates[name].model_dump() for name in ("mini", "second"))
+    assert second.pop("like") == "mini" and first.pop("like") is None
+    assert (first["world"].pop("seed"), second["world"].pop("seed")) == (42, 43)
+    assert first == second
+    assert loaded.families == {"mini": "mini", "second": "mini"}
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ({"like": "mimi", "world": {"seed": 43}}, "no other substrate"),
+        ({"like": "mini"}, "give it a `seed` of its own"),
+        ({"like": "second", "world": {"seed": 43}}, "no other substrate"),
+    ],
+)
+def test_a_world_that_is_like_none_or_the_same_is_refused(
+    tmp_path: Path, section: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(AssayError, match=problem):
+        load(tmp_path, lambda c: c["substrates"].update(second=section))

@@ -219,7 +219,7 @@ class Files:
         return dump(self.study)
 
     def choices(self) -> dict[str, Any]:
-        """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay and the `best` control."""
+        """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""
         chosen = {name: value for name, value in self.design().items() if name in ("seeds", "metrics", "scorecard")}
         sections = self.study.substrates
         decay = {name: section.training.decay_fraction for name, section in sections.items()}
@@ -228,7 +228,7 @@ class Files:
             for name, section in sections.items()
             if section.controls
         }
-        return {**chosen, "decay_fraction": decay, "best_kept": kept}
+        return {**chosen, "decay_fraction": decay, "best_kept": kept, "families": self.study.families}
 
     def planned(self) -> list[dict[str, Any]]:
         """What is to be scored, for the coverage table: groups of SAEs, metrics and evaluation seeds."""

@@ -291,6 +291,7 @@ def render(
         "verdict_note": verdict_note(marts, cells),
         "criteria": [c for c in CRITERIA if c[0] in marts["scorecard"].filter("headline")["criterion"].to_list()],
         "evidence": sections.traced(sections.evidence(marts, cells), cells),
+        "worlds": sections.traced(sections.between_worlds(marts, cells), cells),
         "lenses": [lens(name, marts, cells, found[name]) for name in LENSES],
         "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),

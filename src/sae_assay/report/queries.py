@@ -15,7 +15,7 @@ from sae_assay.statistics import runner
 PYTHON_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {"run_bootstrap": ("stg_decisions", ("question", "cell_id"))}
 """Steps of `runner.PLAN` that are no query: the step that they read, and the columns whose equal rows they take together."""
 
-DECLARED = ("primaries", "criteria", "decay_fractions", "best_kept")
+DECLARED = ("primaries", "criteria", "decay_fractions", "best_kept", "families")
 """Tables made of the study's configuration."""
 
 

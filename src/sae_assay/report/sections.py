@@ -138,6 +138,35 @@ def evidence(marts: Marts, cells: Cells) -> Table:
     return grouped(caption, names, rows)
 
 
+def between_worlds(marts: Marts, cells: Cells) -> Table:
+    """Headline criteria over worlds of one recipe: mean, interval, SD between worlds; no rows where there is one world."""
+    rows = []
+    headline = marts["between_worlds"].filter("headline").with_columns(substrate="family")
+    for row in views.rank(headline).to_dicts():
+        cells.show("between_worlds", row, "verdict", "text")
+        counts = [cells.show("between_worlds", row, name, "integer") for name in ("n_pass", "n_fail", "n_worlds")]
+        rows.append(
+            [
+                setting(row["metric"], row["hp_name"], row["hp_value"]), row["family"],
+                Markup("{} {}").format(row["criterion"], row["title"]),
+                _with_interval(cells, "between_worlds", row, "mean", "low", "high", "fixed3"),
+                cells.show("between_worlds", row, "sd_between", "fixed3"),
+                cells.show("between_worlds", row, "threshold", "fixed2"),
+                Markup('<data data-cell="{}">{}</data>').format(
+                    cells.id("between_worlds", row, "verdict"), chip(row["verdict"])
+                ),
+                Markup("{} PASS, {} FAIL of {}").format(*counts),
+                cells.show("between_worlds", row, "reason", "text") if row["reason"] else "",
+            ]
+        )  # fmt: skip
+    names = heads(
+        "Metric", "Worlds like", "Criterion", "#Mean over worlds (95 %)", "#SD between worlds", "#Threshold", "Verdict",
+        "In single worlds", "Why",
+    )  # fmt: skip
+    caption = "The same recipe under other world seeds: what may be said of more than one world."
+    return grouped(caption, names, rows, "Do the verdicts hold in other worlds?")
+
+
 def noise(marts: Marts, cells: Cells) -> Table:
     """Lens 1 at the primary settings."""
     behaviour = {_key(row): row for row in marts["seed_behaviour"].to_dicts()}

@@ -62,6 +62,7 @@ PLAN = (
     "decision_accuracy",
     "coverage",
     "scorecard",
+    "between_worlds",
 )
 """Steps in the order in which they run."""
 
@@ -96,7 +97,8 @@ def compute(tables: Mapping[str, Path], config: Mapping[str, Any]) -> dict[str, 
         tables: paths of the tables named in `TABLES`.
         config: `scorecard` (primary {metric: {component, hp, mode, truth}}, thresholds {repeatable, discriminating,
             improving, valid, sane}, confidence .95), `decay_fraction` {substrate: share of training with a falling learning
-            rate}, `best_kept` {substrate: latents that the `best` control keeps}; the last two may lack substrates.
+            rate}, `best_kept` {substrate: latents that the `best` control keeps}, `families` {world: the world whose recipe it
+            shares}; the last three may lack substrates.
 
     Raises:
         AssayError: a table is missing, damaged or breaks its schema, a declared primary is impossible, or a mart breaks
@@ -173,7 +175,7 @@ def _load(db: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame, names: 
 
 
 def _declare(db: duckdb.DuckDBPyConnection, config: Mapping[str, Any]) -> None:
-    """The study's declarations as tables: primaries, criteria, decay_fractions, best_kept."""
+    """The study's declarations as tables: primaries, criteria, decay_fractions, best_kept, families."""
     card = config["scorecard"]
     if card.get("confidence", 0.95) != 0.95:
         problem = f"confidence {card['confidence']} is asked for"
@@ -189,6 +191,7 @@ def _declare(db: duckdb.DuckDBPyConnection, config: Mapping[str, Any]) -> None:
     _load(db, "decay_fractions", _frame(decay, substrate=str, decay_fraction=float))
     kept = sorted(config.get("best_kept", {}).items())
     _load(db, "best_kept", _frame(kept, substrate=str, best_kept=int))
+    _load(db, "families", _frame(sorted(config.get("families", {}).items()), substrate=str, family=str))
 
 
 def _frame(rows: list[Any], **columns: type) -> pl.DataFrame:

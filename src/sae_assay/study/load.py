@@ -49,6 +49,16 @@ class Study(Strict):
     metrics: Metrics
     scorecard: Scorecard
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, raw: Any) -> Any:
+        """Give substrates that are `like` another one what they do not say themselves."""
+        sections = raw.get("substrates") if isinstance(raw, dict) else None
+        if not isinstance(sections, dict):
+            return raw
+        filled = {name: _like(name, section, sections) for name, section in sections.items()}
+        return {**raw, "substrates": filled}
+
     @model_validator(mode="after")
     def _check(self) -> Study:
         for name, substrate in self.substrates.items():
@@ -74,6 +84,12 @@ class Study(Strict):
     @property
     def snapshot_seeds(self) -> list[int]:
         return self.seeds.snapshot
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Substrate -> the one whose section it starts from, for all members of families of several."""
+        members = {name: section.like for name, section in self.substrates.items() if section.like}
+        return {name: name for name in sorted(set(members.values()))} | members
 
     def of_kind(self, *kinds: str) -> list[str]:
         """Names of the substrates of these kinds, in the file's order."""
@@ -126,6 +142,34 @@ class TrainingGroup(Strict):
     substrate: str
     name: str
     runs: list[Run]
+
+
+def _like(name: str, section: Any, sections: dict[str, Any]) -> Any:
+    """A substrate's section, filled from the one that it is like.
+
+    Raises:
+        ValueError: there is no such substrate, it is itself like another, or both would be the same world.
+    """
+    if not isinstance(section, dict) or section.get("like") is None:
+        return section
+    pattern = sections.get(section["like"])
+    key = f"substrates.{name}.like"
+    if not isinstance(pattern, dict) or section["like"] == name:
+        raise ValueError(f"{key} is {section['like']!r}, no other substrate of the study")
+    if pattern.get("like") is not None:
+        raise ValueError(f"{key} is {section['like']!r}, itself like another: name {pattern['like']!r}")
+    filled = _merged(pattern, section)
+    if filled.get("world") is not None and filled["world"] == pattern.get("world"):
+        raise ValueError(f"substrates.{name}.world is that of {section['like']!r}: give it a `seed` of its own")
+    return filled
+
+
+def _merged(pattern: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The pattern with a section's own values in place of its; mappings are merged key by key."""
+    both = {
+        k: _merged(pattern[k], v) for k, v in own.items() if isinstance(v, dict) and isinstance(pattern.get(k), dict)
+    }
+    return {**pattern, **own, **both}
 
 
 def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:

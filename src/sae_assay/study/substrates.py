@@ -92,6 +92,7 @@ class Substrate(Strict):
     """What SAEs are trained and scored on, and the SAEs themselves."""
 
     kind: Literal["world", "toy", "lm"]
+    like: Name | None = None  # the substrate whose section this one starts from: another world of its recipe
     world: WorldConfig | None = None
     samples: SampleSizes | None = None
     tasks: Tasks = Tasks()
