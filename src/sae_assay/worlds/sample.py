@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +14,31 @@ from tqdm import tqdm
 from sae_assay import seeds
 from sae_assay.errors import AssayError
 from sae_assay.worlds.pool import Pool
+from sae_assay.worlds.sampler import TILE, Sampler
 
-if TYPE_CHECKING:
-    from sae_lens.synthetic import SyntheticModel
-
-CHUNK = 4096  # the reference's batch; part of the stream, since the library draws chunk by chunk
 _REMEDY = "delete the file and run the workflow again; it rebuilds what is missing"
 
 
-def draw(model: SyntheticModel, rows: int, *purpose: str | int) -> Pool:
+def draw(sampler: Sampler, rows: int, *purpose: str | int) -> Pool:
     """Draw a pool of `rows` rows with their features from the stream of a purpose."""
-    parts: list[Pool] = []
-
-    def keep(size: int) -> None:
-        hidden, features = model.sample_with_features(size)
-        parts.append(Pool.from_dense(hidden.numpy(), features.numpy()))
-
-    _in_chunks(rows, keep, purpose)
-    return Pool.concatenate(parts)
+    return Pool.concatenate(list(_tiles(sampler, rows, purpose)))
 
 
-def draw_hidden(model: SyntheticModel, rows: int, *purpose: str | int) -> NDArray[np.float32]:
+def draw_hidden(sampler: Sampler, rows: int, *purpose: str | int) -> NDArray[np.float32]:
     """Draw rows [rows, d_in] without their features from the stream of a purpose."""
-    drawn = np.empty((rows, model.cfg.hidden_dim), np.float32)
+    drawn = np.empty((rows, sampler.d_in), np.float32)
     filled = 0
-
-    def keep(size: int) -> None:
-        nonlocal filled
-        drawn[filled : filled + size] = model.sample(size).numpy()
-        filled += size
-
-    _in_chunks(rows, keep, purpose)
+    for tile in _tiles(sampler, rows, purpose):
+        drawn[filled : filled + len(tile)] = tile.hidden
+        filled += len(tile)
     return drawn
 
 
-def _in_chunks(rows: int, keep: Callable[[int], None], purpose: tuple[str | int, ...]) -> None:
-    import torch
-
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        # The library samples from torch's global generator.
-        torch.manual_seed(seeds.integer(*purpose))
-        for start in tqdm(
-            range(0, rows, CHUNK), desc=f"rows: {purpose[-1]}", unit_scale=CHUNK, disable=None, leave=False
-        ):
-            keep(min(CHUNK, rows - start))
+def _tiles(sampler: Sampler, rows: int, purpose: tuple[str | int, ...]) -> Iterator[Pool]:
+    generator = seeds.numpy_generator(*purpose)
+    starts = range(0, rows, TILE)
+    for start in tqdm(starts, desc=f"rows: {purpose[-1]}", unit_scale=TILE, disable=None, leave=False):
+        yield sampler.draw(min(TILE, rows - start), generator)
 
 
 def save_rows(path: str | Path, training: NDArray[np.float32], calibration: NDArray[np.float32]) -> None:
