@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.worlds.forests import arrays
 
 from sae_assay.errors import AssayError
 from sae_assay.study.worlds import WorldConfig
 from sae_assay.worlds import build, sample
 from sae_assay.worlds.pool import Pool
+from sae_assay.worlds.sampler import Sampler
 
 CONFIG = WorldConfig.model_validate(
     {
@@ -63,7 +65,7 @@ def test_a_world_without_hierarchy_correlation_or_bias(tmp_path: Path) -> None:
 
 def test_files_that_are_no_world(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    for read in (build.read_arrays, build.read_json, sample.load_rows, Pool.load):
+    for read in (build.read_arrays, build.read_json, sample.load_rows, sample.load_features, Pool.load):
         with pytest.raises(AssayError, match="no such"):
             read(tmp_path / "none")
         file.write_bytes(b"{}")
@@ -78,3 +80,13 @@ def test_training_rows_round_trip(tmp_path: Path) -> None:
     loaded = sample.load_rows(tmp_path / "rows")
     np.testing.assert_array_equal(loaded["rows"], rows)
     np.testing.assert_array_equal(loaded["calibration"], rows[:1])
+
+
+def test_a_worlds_training_rows_round_trip_as_features(tmp_path: Path) -> None:
+    sampler = Sampler(arrays([0.5, 0.3, 0.2]), None)
+    features = sample.draw_features(sampler, 600, "t", "training")
+    np.testing.assert_array_equal(sampler.hidden(features), sample.draw_hidden(sampler, 600, "t", "training"))
+    sample.save_features(tmp_path / "rows", features, np.ones((2, 4), np.float32))
+    loaded = sample.load_features(tmp_path / "rows")
+    assert (loaded != features).nnz == 0 and loaded.shape == (600, 3) and loaded.data.dtype == np.float32
+    np.testing.assert_array_equal(sample.load_calibration(tmp_path / "rows"), np.ones((2, 4)))

@@ -18,9 +18,9 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """
     sizes, purpose = params["samples"], (params["study"], params["substrate"])
     sampler = Sampler(build.read_arrays(inputs.weights), build.read_json(inputs.card)["hierarchy"])
-    sample.save_rows(
+    sample.save_features(
         outputs.training,
-        sample.draw_hidden(sampler, sizes["training_rows"], *purpose, "training"),
+        sample.draw_features(sampler, sizes["training_rows"], *purpose, "training"),
         sample.draw_hidden(sampler, sizes["calibration_rows"], *purpose, "calibration"),
     )
     sample.draw(sampler, sizes["task_rows"], *purpose, "tasks").save(outputs.task_pool)

@@ -18,7 +18,6 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
 from sae_assay.errors import AssayError
-from sae_assay.worlds.pool import Pool
 
 TILE = 256  # rows drawn at once: bounds memory, and is part of the stream
 Floats = NDArray[np.float32]
@@ -70,8 +69,8 @@ class Sampler:
             problem = "a parent that scales its children has a mean magnitude of 0 or less"
             raise AssayError("world", problem, "raise mean_magnitude, or let scale_children_by_parent be false")
 
-    def draw(self, rows: int, generator: np.random.Generator) -> Pool:
-        """Draw at most `TILE` rows with their features."""
+    def draw(self, rows: int, generator: np.random.Generator) -> csr_array:
+        """Draw the feature activations of at most `TILE` rows: float32 [rows, num_features], features ascending in a row."""
         shared = generator.standard_normal((rows, self.factor.shape[1]), np.float32)
         depths = [self._tops(shared, generator)]
         while len(depths[-1].rows):
@@ -79,9 +78,12 @@ class Sampler:
         found = _Active(*(np.concatenate(parts) for parts in zip(*depths, strict=True)))
         order = np.argsort(found.rows * self.num_features + found.features)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(found.rows, minlength=rows))])
-        indices, values = found.features[order].astype(np.int32), found.values[order]
-        features = csr_array((values, indices, indptr), (rows, self.num_features))
-        return Pool(features @ self.directions + self.bias, indptr, indices, values, self.num_features)
+        parts = found.values[order], found.features[order].astype(np.int32), indptr.astype(np.int32)
+        return csr_array(parts, (rows, self.num_features))
+
+    def hidden(self, features: csr_array) -> Floats:
+        """Rows [rows, d_in] of feature activations."""
+        return features @ self.directions + self.bias
 
     def _tops(self, shared: Floats, generator: np.random.Generator) -> _Active:
         """Active features that have no parent.
