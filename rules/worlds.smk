@@ -2,6 +2,8 @@
 
 
 rule world:
+    input:
+        published=lambda w: plan.published_world(w.substrate),
     output:
         weights=update(plan.world("world.safetensors")),
         card=update(plan.world("world.json")),
