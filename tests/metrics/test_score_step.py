@@ -97,5 +97,5 @@ def test_an_sae_of_another_width_is_refused(job, features) -> None:
 
 def test_an_sae_that_does_not_fit_the_study_is_named(job) -> None:
     inputs, outputs, settings = job
-    with pytest.raises(AssayError, match="standard_l0_04_seed_0: it has 24 latents, .* at 32"):
+    with pytest.raises(AssayError, match=r"standard_l0_04_seed_0: it has 24 latents, .* at 32"):
         score.run(inputs, outputs, settings | {"d_sae": 32})

@@ -96,7 +96,7 @@ def load_published(folder: str | Path) -> SyntheticModel:
     try:
         model = SyntheticModel.load_from_disk(folder)
     except FileNotFoundError as error:
-        raise AssayError(str(folder), f"lacks {Path(error.filename or '').name}", PUBLISHED_REMEDY) from None
+        raise AssayError(str(folder), f"lacks a file: {error}", PUBLISHED_REMEDY) from None
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         problem = f"no world that SyntheticModel.save wrote ({' '.join(str(error).split())})"
         raise AssayError(str(folder), problem, PUBLISHED_REMEDY) from None
