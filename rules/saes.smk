@@ -1,4 +1,4 @@
-# SAEs: one training job per group of runs (its outputs differ from group to group, hence a rule each), and the controls.
+# SAEs: one training job per group of runs (its outputs differ from group to group, hence a rule each), published ones, controls.
 
 for group in plan.study.training_groups:
 
@@ -7,6 +7,7 @@ for group in plan.study.training_groups:
             rule_name("train", group.substrate, group.name)
         input:
             training=plan.activations("training.safetensors", group.substrate),
+            world=plan.dictionary(group.substrate),
         output:
             cards=update(plan.sae_files(group.substrate, plan.group_saes(group), "cards")),
             weights=update(plan.sae_files(group.substrate, plan.group_saes(group), "weights")),
@@ -17,6 +18,28 @@ for group in plan.study.training_groups:
             plan.log(rule_name("train", group.substrate, group.name)),
         resources:
             gpu=1,
+        threads: 1
+        script:
+            RUN
+
+
+for substrate in plan.with_published():
+
+    rule:
+        name:
+            rule_name("published_saes", substrate)
+        input:
+            registry=plan.registry,
+            card=plan.world("world.json", substrate),
+            training=plan.activations("training.safetensors", substrate),
+        output:
+            cards=update(plan.sae_files(substrate, plan.published(substrate), "cards")),
+            weights=update(plan.sae_files(substrate, plan.published(substrate), "weights")),
+        params:
+            step="published_saes",
+            settings=plan.published_settings(substrate),
+        log:
+            plan.log(rule_name("published_saes", substrate)),
         threads: 1
         script:
             RUN

@@ -2,6 +2,8 @@
 
 
 rule world:
+    input:
+        published=lambda w: plan.published_world(w.substrate),
     output:
         weights=update(plan.world("world.safetensors")),
         card=update(plan.world("world.json")),
@@ -19,7 +21,7 @@ rule world:
         RUN
 
 
-# One process draws the training rows and every pool: importing sae_lens costs more than drawing them.
+# One process draws the training rows and every pool.
 rule samples:
     input:
         weights=rules.world.output.weights,

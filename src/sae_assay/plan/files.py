@@ -19,6 +19,8 @@ METRICS_OF_KIND = {
 }
 SLOW_ON_LM = ("sae_probes",)  # the real library: a job of its own per SAE
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
+REGISTRY = "data/registry.yaml"
+WORLD_FILES = ("synthetic_model_config.json", "synthetic_model.safetensors", "hierarchy.json")  # the last is optional
 SAE_FILES = {"cards": "cfg.json", "weights": "sae_weights.safetensors"}
 
 
@@ -40,6 +42,20 @@ class Files:
     def world(self, file: str, substrate: str = "{substrate}") -> str:
         """data/worlds/S/B/FILE"""
         return f"data/worlds/{self.name}/{substrate}/{file}"
+
+    def published_world(self, substrate: str) -> list[str]:
+        """What a published world is read from: the registry, or the files of its folder; nothing where it is built."""
+        section = self._substrate(substrate).published_world
+        if section is None:
+            return []
+        if section.path is None:
+            return [REGISTRY]
+        files = [Path(section.path, name) for name in WORLD_FILES]
+        return [file.as_posix() for file in files if file.exists() or file.name != "hierarchy.json"]
+
+    def dictionary(self, substrate: str) -> list[str]:
+        """What turns a substrate's stored training rows into activations: a world's file, nothing where they are stored so."""
+        return [self.world("world.safetensors", substrate)] if self.kind(substrate) == "world" else []
 
     def activations(self, file: str, substrate: str = "{substrate}") -> str:
         """data/activations/S/B/FILE"""
@@ -89,6 +105,10 @@ class Files:
         """Substrates that have controls."""
         return [name for name in self.study.substrates if self.controls(name)]
 
+    def with_published(self) -> list[str]:
+        """Substrates that have published SAEs."""
+        return [name for name in self.study.substrates if self.published(name)]
+
     def bases(self, substrate: str) -> list[str]:
         """SAEs that the controls of a substrate are derived from."""
         section = self._substrate(substrate)
@@ -132,9 +152,14 @@ class Files:
     def controls(self, substrate: str) -> list[str]:
         return self._substrate(substrate).control_ids
 
+    def published(self, substrate: str) -> list[str]:
+        """SAEs that are fetched instead of trained."""
+        return self._substrate(substrate).published_ids
+
     def finished(self, substrate: str) -> list[str]:
-        """Trained, control and local SAEs: all that is scored at every evaluation seed."""
-        return self.trained(substrate) + self.controls(substrate) + [item.id for item in self.local(substrate)]
+        """Trained, published, control and local SAEs: all that is scored at every evaluation seed."""
+        made = self.trained(substrate) + self.published(substrate) + self.controls(substrate)
+        return made + [item.id for item in self.local(substrate)]
 
     def snapshots(self, substrate: str, run: str | None = None) -> list[str]:
         """Ids of unfinished snapshots, of one run or of all."""
@@ -143,11 +168,11 @@ class Files:
         return [snapshot_id(name, step) for name in runs for step in section.unfinished_steps]
 
     def repeated(self, substrate: str) -> list[str]:
-        """SAEs that are scored a second time at seeds.repeat: the controls' bases, or the first trained one."""
+        """SAEs that are scored a second time at seeds.repeat: the controls' bases, or the first SAE."""
         section = self._substrate(substrate)
         if self.study.seeds.repeat is None:
             return []
-        return list(section.controls.bases) if section.controls else section.finished_ids[:1]
+        return list(section.controls.bases) if section.controls else self.finished(substrate)[:1]
 
     def metrics(self, substrate: str) -> dict[str, Any]:
         """The sections of the metrics that this substrate is scored with."""
@@ -169,7 +194,8 @@ class Files:
         Raises:
             KeyError: the study has no such SAE on this substrate.
         """
-        known = dict.fromkeys(self.trained(substrate) + [item.id for item in self.local(substrate)], "panel")
+        panel = self.trained(substrate) + self.published(substrate) + [item.id for item in self.local(substrate)]
+        known = dict.fromkeys(panel, "panel")
         known |= dict.fromkeys(self.controls(substrate), "control")
         known |= dict.fromkeys(self.snapshots(substrate), "trajectory")
         return known[sae]
@@ -274,7 +300,6 @@ class Files:
                 *pools,
                 *self.evaluation_sets(substrate, self.evaluation_seeds),
             ]
-        saes = {"saes": self.trained(substrate) + self.controls(substrate), "trajectories": self.snapshots(substrate)}[
-            name
-        ]
+        made = self.trained(substrate) + self.published(substrate) + self.controls(substrate)
+        saes = {"saes": made, "trajectories": self.snapshots(substrate)}[name]
         return [path for kind in SAE_FILES for path in self.sae_files(substrate, saes, kind)]

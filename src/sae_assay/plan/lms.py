@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sae_assay.plan.files import SLOW_ON_LM
+from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
 from sae_assay.plan.names import dump
 from sae_assay.plan.settings import Settings
 
@@ -14,7 +14,7 @@ from sae_assay.plan.settings import Settings
 class Plan(Settings):
     """The jobs of one study."""
 
-    registry = "data/registry.yaml"
+    registry = REGISTRY
 
     def _lm(self, substrate: str) -> Any:
         section = self._substrate(substrate).lm

@@ -34,7 +34,10 @@ class Settings(Files):
         return lambda wildcards: "toy" if self._substrate(wildcards.substrate).kind == "toy" else name
 
     def world_settings(self, wildcards: Any) -> dict[str, Any]:
-        return self.of_substrate(wildcards.substrate, "world", world=dump(self._substrate(wildcards.substrate).world))
+        section = self._substrate(wildcards.substrate)
+        either = {name: getattr(section, name) for name in ("world", "published_world")}
+        sections = {name: value and dump(value) for name, value in either.items()}
+        return self.of_substrate(wildcards.substrate, "world", **sections)
 
     def samples_settings(self, wildcards: Any) -> dict[str, Any]:
         samples = dump(self._substrate(wildcards.substrate).samples)
@@ -64,6 +67,21 @@ class Settings(Files):
             "widths": entry.widths,
             "snapshot_steps": section.unfinished_steps if kept else [],
         }
+
+    def published_settings(self, substrate: str) -> dict[str, Any]:
+        saes = [
+            {
+                "id": f"published_{run.id}",
+                "input": group.input,
+                "folder": group.folder_of(run),
+                "arch": run.arch,
+                "l0": run.l0,
+                "training_seed": run.training_seed,
+            }
+            for group in self._substrate(substrate).published
+            for run in group.runs
+        ]
+        return self.of_substrate(substrate, "published_saes", saes=saes)
 
     def controls_settings(self, substrate: str) -> dict[str, Any]:
         section = self._substrate(substrate)

@@ -90,6 +90,9 @@ def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features
     if sae.d_in != features.shape[1]:
         problem = f"its decoder has width {sae.d_in}, the world {features.shape[1]}"
         raise AssayError(one["id"], problem, "score it on the substrate that it was trained on")
+    if sae.d_sae != settings["d_sae"]:
+        problem = f"it has {sae.d_sae} latents, the study's tasks are split into `in` and `out` at {settings['d_sae']}"
+        raise AssayError(one["id"], problem, "leave it out, or set d_sae to its width and choose the tasks anew")
     if sae.normalizes_rows:
         raise AssayError(
             one["id"], "scales every row by itself", "ablations of such SAEs are not built yet: leave it out"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sae_assay.study.base import Architecture, ControlKind, Fraction, Name, PositiveInt, Strict, nearest, no_repeats
-from sae_assay.study.worlds import SampleSizes, Tasks, WorldConfig
+from sae_assay.study.worlds import PublishedWorld, SampleSizes, Tasks, WorldConfig
 
 
 class Training(Strict):
@@ -38,9 +38,16 @@ class PanelEntry(Strict):
 
 
 class Replicate(Strict):
+    """More training seeds of an architecture at one target L0, or at several."""
+
     arch: Architecture
-    l0: PositiveInt
+    l0: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)]
     training_seeds: Annotated[list[int], Field(min_length=1)]
+
+    @property
+    def runs(self) -> list[Run]:
+        levels = self.l0 if isinstance(self.l0, list) else [self.l0]
+        return [Run(arch=self.arch, l0=l0, training_seed=seed) for l0 in levels for seed in self.training_seeds]
 
 
 class Trajectories(Strict):
@@ -69,6 +76,36 @@ class LocalSae(Strict):
     target_l0: float | None = None
 
 
+class PublishedSaes(Strict):
+    """SAEs of a registered hub repository, scored as panel entries without training them.
+
+    `folder` is each one's folder there, with {l0} and {seed}: `btk/l0-{l0}/seed-{seed}`.
+    """
+
+    input: Name
+    arch: Architecture
+    folder: str
+    l0: Annotated[list[PositiveInt], Field(min_length=1)]
+    training_seeds: Annotated[list[int], Field(min_length=1)] = [0]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [Run(arch=self.arch, l0=l0, training_seed=seed) for l0 in self.l0 for seed in self.training_seeds]
+
+    def folder_of(self, run: Run) -> str:
+        return self.folder.format(l0=run.l0, seed=run.training_seed)
+
+    @model_validator(mode="after")
+    def _check(self) -> PublishedSaes:
+        try:
+            folders = {self.folder_of(run) for run in self.runs}
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(f"folder {self.folder!r} may use {{l0}} and {{seed}} only") from None
+        if len(folders) < len(self.runs):
+            raise ValueError(f"folder {self.folder!r} is one for several SAEs: use {{l0}} and {{seed}}")
+        return self
+
+
 class LmConfig(Strict):
     """A hook of a language model and the text that it reads."""
 
@@ -94,6 +131,7 @@ class Substrate(Strict):
     kind: Literal["world", "toy", "lm"]
     like: Name | None = None  # the substrate whose section this one starts from: another world of its recipe
     world: WorldConfig | None = None
+    published_world: PublishedWorld | None = None
     samples: SampleSizes | None = None
     tasks: Tasks = Tasks()
     lm: LmConfig | None = None
@@ -104,11 +142,18 @@ class Substrate(Strict):
     trajectories: Trajectories | None = None
     controls: Controls | None = None
     local: list[LocalSae] = []
+    published: list[PublishedSaes] = []
 
     @model_validator(mode="after")
     def _check(self) -> Substrate:
-        if self.kind in ("world", "toy") and (self.world is None or self.samples is None):
-            raise ValueError(f"kind {self.kind} needs `world` and `samples`")
+        if self.kind == "world" and (self.world is None) == (self.published_world is None):
+            raise ValueError("kind world needs either `world` or `published_world`")
+        if self.kind == "toy" and self.world is None:
+            raise ValueError("kind toy needs `world`")
+        if self.kind in ("world", "toy") and self.samples is None:
+            raise ValueError(f"kind {self.kind} needs `samples`")
+        if self.kind != "world" and (self.published or self.published_world):
+            raise ValueError(f"kind {self.kind} has no published world or SAEs")
         if self.kind == "lm" and self.lm is None:
             raise ValueError("kind lm needs `lm`")
         for arch, entry in self.panel.items():
@@ -118,21 +163,25 @@ class Substrate(Strict):
             if entry.widths and (sorted(set(entry.widths)) != entry.widths or entry.widths[-1] != self.d_sae):
                 raise ValueError(f"panel.{arch}.widths must rise strictly and end with d_sae {self.d_sae}")
         no_repeats([run.id for run in self.runs], "panel and replicates")
+        no_repeats(self.published_ids, "published")
+        if not self.panel and not self.published and not self.local:
+            raise ValueError("an empty panel: declare `panel`, `published` or `local`")
         self._check_references()
         return self
 
     def _check_references(self) -> None:
-        ids = {run.id for run in self.runs}
-        for wanted in [run.id for run in self.trajectory_runs] + (self.controls.bases if self.controls else []):
+        trained = {run.id for run in self.runs}
+        wanted_from = [(run.id, trained) for run in self.trajectory_runs]
+        bases = self.controls.bases if self.controls else []
+        for wanted, ids in [*wanted_from, *((base, trained | set(self.published_ids)) for base in bases)]:
             if wanted not in ids:
                 raise ValueError(f"{wanted} is no SAE of the panel{nearest(wanted, ids)}")
 
     @property
     def runs(self) -> list[Run]:
         """Every training run, panel first, then replicates."""
-        panel = [(arch, l0, 0) for arch, entry in self.panel.items() for l0 in entry.l0]
-        more = [(r.arch, r.l0, seed) for r in self.replicates for seed in r.training_seeds]
-        return [Run(arch=a, l0=k, training_seed=s) for a, k, s in panel + more]
+        panel = [Run(arch=arch, l0=l0, training_seed=0) for arch, entry in self.panel.items() for l0 in entry.l0]
+        return panel + [run for replicate in self.replicates for run in replicate.runs]
 
     @property
     def trajectory_runs(self) -> list[Run]:
@@ -155,6 +204,10 @@ class Substrate(Strict):
     def finished_ids(self) -> list[str]:
         """SAEs that training yields, without controls and local ones."""
         return [run.id for run in self.runs]
+
+    @property
+    def published_ids(self) -> list[str]:
+        return [f"published_{run.id}" for group in self.published for run in group.runs]
 
     @property
     def control_ids(self) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sae_assay.study.base import Fraction, PositiveInt, Strict
+from sae_assay.study.base import Fraction, Name, PositiveInt, Strict
 
 
 class Zipf(Strict):
@@ -57,6 +57,20 @@ class WorldConfig(Strict):
     std_magnitude: FoldedNormal = FoldedNormal()
     bias_norm: Annotated[float, Field(ge=0)] = 0.5
     seed: int = 42
+
+
+class PublishedWorld(Strict):
+    """A world that `SyntheticModel.save` wrote: a registered input of the hub (and one of its variants), or a folder."""
+
+    input: Name | None = None
+    variant: str = ""  # a folder of the repository, such as superposition/d-512
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> PublishedWorld:
+        if (self.input is None) == (self.path is None) or (self.path and self.variant):
+            raise ValueError("name either `input` (and `variant`) or `path`")
+        return self
 
 
 class SampleSizes(Strict):

@@ -1,7 +1,7 @@
 """A synthetic world, built by `sae_lens.synthetic` from its configuration, and its two files.
 
 world.safetensors holds the arrays (`ARRAYS`); world.json the configuration, the shape and the hierarchy as a flat list
-of nodes in feature order, so that tasks are built without sae_lens. Only `build` and `restore` import sae_lens.
+of nodes in feature order, so that rows are drawn and tasks built without sae_lens. Only `build` and `load_published` import it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ARRAYS = ("feature_vectors", "bias", "firing_probabilities", "magnitude_means", "magnitude_stds")
 # Only with a correlation: [num_features, rank] and [num_features].
 CORRELATION = ("correlation_factor", "correlation_diag")
+PUBLISHED_REMEDY = "fetch or save it again; published_world wants a folder that sae_lens's SyntheticModel.save wrote"
 _REMEDY = "delete the file and run the workflow again; it rebuilds what is missing"
 
 
@@ -80,17 +81,59 @@ def build(world: WorldConfig, where: str) -> SyntheticModel:
         feature_dictionary.tqdm = library_bar
 
 
+def load_published(folder: str | Path) -> SyntheticModel:
+    """A world from the folder that `SyntheticModel.save` wrote: its configuration, arrays and hierarchy.
+
+    The library leaves the spread of magnitudes to the configuration and its seed, and it samples a correlated world by
+    its configuration's firing probabilities, whatever the file says: so do we, or the rows would be another world's.
+
+    Raises:
+        AssayError: a file is missing, truncated or of another layout.
+    """
+    import torch
+    from sae_lens.synthetic import SyntheticModel
+
+    try:
+        model = SyntheticModel.load_from_disk(folder)
+    except FileNotFoundError as error:
+        raise AssayError(str(folder), f"lacks a file: {error}", PUBLISHED_REMEDY) from None
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        problem = f"no world that SyntheticModel.save wrote ({' '.join(str(error).split())})"
+        raise AssayError(str(folder), problem, PUBLISHED_REMEDY) from None
+    generator, shape = model.activation_generator, (model.cfg.num_features, model.cfg.hidden_dim)
+    if model.feature_dict.feature_vectors.shape != shape:
+        problem = f"feature_vectors has shape {list(model.feature_dict.feature_vectors.shape)}, its configuration says {list(shape)}"
+        raise AssayError(str(folder), problem, PUBLISHED_REMEDY)
+    if generator.correlation_thresholds is not None:
+        generator.firing_probabilities = torch.special.ndtr(-generator.correlation_thresholds.double()).float()
+    return model
+
+
+def save_published(
+    model: SyntheticModel, origin: dict[str, Any], arrays_path: str | Path, json_path: str | Path
+) -> None:
+    """Write the files of a world that was loaded: as `save_world`, its card's `config` being `origin` and the library's."""
+    arrays = arrays_of(model)
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:
+        raise AssayError(str(origin), f"{', '.join(bad)}: values that are not finite", PUBLISHED_REMEDY)
+    nodes = nodes_of(model.hierarchy) if model.hierarchy else None
+    write_world(arrays, origin | {"library": model.cfg.to_dict()}, nodes, arrays_path, json_path)
+
+
 def _bar(*args: Any, **options: Any) -> Any:
     """The library's progress bar, but quiet where nobody looks."""
     return tqdm(*args, **{**options, "disable": None})
 
 
 def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
-    """A hierarchy as a flat list: each node's feature, parent, root, depth (roots 0), and whether its children exclude
-    each other; ordered by feature."""
+    """A hierarchy as a flat list: each node's feature, parent, root, depth (roots 0), whether its children exclude each
+    other and whether it scales their magnitudes by its own; ordered by feature."""
     found = []
 
     def visit(node: Any, parent: int | None, root: int, depth: int) -> None:
+        if node.feature_index is None:
+            raise AssayError("hierarchy", "a node without a feature", "use a world whose every node is a feature")
         found.append(
             {
                 "feature": node.feature_index,
@@ -98,6 +141,7 @@ def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
                 "root": root,
                 "depth": depth,
                 "exclusive_children": bool(node.mutually_exclusive_children),
+                "scales_children": bool(node.scale_children_by_parent),
             }
         )
         for child in node.children:
@@ -108,8 +152,8 @@ def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
     return sorted(found, key=lambda node: node["feature"])
 
 
-def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Path, json_path: str | Path) -> None:
-    """Write world.safetensors and world.json; equal worlds give equal bytes."""
+def arrays_of(model: SyntheticModel) -> dict[str, NDArray[np.float32]]:
+    """The arrays of world.safetensors, from the library's model."""
     generator = model.activation_generator
     tensors = {
         "feature_vectors": model.feature_dict.feature_vectors,
@@ -120,30 +164,26 @@ def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Pat
     }
     if model.correlation_matrix is not None:
         tensors |= dict(zip(CORRELATION, model.correlation_matrix, strict=True))
-    write_world(
-        {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()},
-        world,
-        nodes_of(model.hierarchy) if model.hierarchy else None,
-        arrays_path,
-        json_path,
-    )
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Path, json_path: str | Path) -> None:
+    """Write world.safetensors and world.json; equal worlds give equal bytes."""
+    nodes = nodes_of(model.hierarchy) if model.hierarchy else None
+    write_world(arrays_of(model), world.model_dump(mode="json"), nodes, arrays_path, json_path)
 
 
 def write_world(
     arrays: dict[str, NDArray[np.float32]],
-    world: WorldConfig,
+    config: dict[str, Any],
     nodes: list[dict[str, Any]] | None,
     arrays_path: str | Path,
     json_path: str | Path,
 ) -> None:
-    """Write a world's files from plain arrays."""
+    """Write a world's files from plain arrays, its configuration and its hierarchy."""
     Path(arrays_path).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-    content = {
-        "num_features": world.num_features,
-        "hidden_dim": world.hidden_dim,
-        "config": world.model_dump(mode="json"),
-        "hierarchy": nodes,
-    }
+    num_features, hidden_dim = arrays["feature_vectors"].shape
+    content = {"num_features": num_features, "hidden_dim": hidden_dim, "config": config, "hierarchy": nodes}
     Path(json_path).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -178,53 +218,3 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise AssayError(str(path), "no such world", _REMEDY) from None
     except (ValueError, KeyError, TypeError) as error:
         raise AssayError(str(path), f"not a world ({error})", _REMEDY) from None
-
-
-def restore(arrays_path: str | Path, json_path: str | Path) -> SyntheticModel:
-    """The `SyntheticModel` of a world's files: it samples what the built one samples."""
-    import torch
-    from sae_lens.synthetic import (
-        FeatureDictionary,
-        Hierarchy,
-        LowRankCorrelationMatrix,
-        SyntheticModel,
-    )
-
-    content = read_json(json_path)
-    world = WorldConfig.model_validate(content["config"])
-    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(arrays_path).items()}
-    dictionary = FeatureDictionary(
-        world.num_features, world.hidden_dim, bias=world.bias_norm or False, initializer=None
-    )
-    dictionary.feature_vectors.data, dictionary.bias.data = arrays["feature_vectors"], arrays["bias"]
-    roots = _nested(content["hierarchy"], world) if content["hierarchy"] else None
-    model = SyntheticModel(
-        library_config(world),
-        feature_dict=dictionary,
-        hierarchy=Hierarchy.from_dict({"roots": roots}) if roots else None,
-        correlation_matrix=LowRankCorrelationMatrix(*(arrays[n] for n in CORRELATION)) if world.correlation else None,
-    )
-    generator = model.activation_generator
-    generator.firing_probabilities = arrays["firing_probabilities"]
-    generator.mean_firing_magnitudes = arrays["magnitude_means"]
-    generator.std_firing_magnitudes = arrays["magnitude_stds"]
-    return model
-
-
-def _nested(nodes: list[dict[str, Any]], world: WorldConfig) -> list[dict[str, Any]]:
-    """The library's nested form of a flat hierarchy."""
-    has_children = {node["parent"] for node in nodes}
-    scaled = bool(world.hierarchy and world.hierarchy.scale_children_by_parent)
-    trees: dict[int, dict[str, Any]] = {
-        node["feature"]: {
-            "feature_index": node["feature"],
-            "mutually_exclusive_children": node["exclusive_children"],
-            "scale_children_by_parent": scaled and node["feature"] in has_children,
-            "children": [],
-        }
-        for node in nodes
-    }
-    for node in nodes:
-        if node["parent"] is not None:
-            trees[node["parent"]]["children"].append(trees[node["feature"]])
-    return [trees[node["feature"]] for node in nodes if node["parent"] is None]
