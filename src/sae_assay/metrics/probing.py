@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
+    from sae_assay.metrics.latents import SparseLatents
+
+Selection = Literal["raw", "normalised"]
 COMPONENTS = {"sparse_probing": ("accuracy",), "sae_probes": ("auc", "f1", "accuracy")}
 C_GRID = np.logspace(5, -5, 10)
 """Largest first: among equally good values the first is taken, as in the package."""
@@ -45,8 +48,8 @@ class ProbingInput:
 
     task: str
     task_kind: str | None
-    train_latents: Tensor
-    test_latents: Tensor
+    train_latents: SparseLatents
+    test_latents: SparseLatents
     train_positives: int
     test_positives: int
     train_order: Tensor
@@ -65,9 +68,9 @@ class ProbingDraws:
 class _Problem:
     """Rows and labels of one fit and of its test."""
 
-    train: Tensor
+    train: SparseLatents
     train_labels: Tensor
-    test: Tensor
+    test: SparseLatents
     test_labels: Tensor
 
 
@@ -81,20 +84,24 @@ def draw(train: tuple[int, int], test: tuple[int, int], n_ks: int, generator: Ge
     return ProbingDraws([d[0] for d in drawn], [d[1] for d in drawn])
 
 
-def sparse_probing(tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws], ks: Sequence[int]) -> list[Record]:
+def sparse_probing(
+    tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws], ks: Sequence[int], selection: Selection = "raw"
+) -> list[Record]:
     """SAEBench's procedure on every task at every k_probe.
 
     Args:
         draws: one per task, holding one set of negatives for each of `ks`.
+        selection: how latents are ranked: `raw`, SAEBench's, or `normalised`, as in the audit's synthetic code.
     """
+    ranked = {"raw": _by_mean_difference, "normalised": _by_normalised_difference}[selection]
     records: list[Record] = []
     for i, k in enumerate(ks):
-        fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.shape[1]]
+        fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.width]
         records += _too_narrow(tasks, k, "sparse_probing")
         drawn = {t: _redrawn(tasks[t], draws[t].train[i], draws[t].test[i]) for t in fitting}
         for group in _of_similar_size(fitting, drawn):
             problems = [drawn[t] for t in group]
-            batch = _Batch(problems, [_by_mean_difference(p)[:k] for p in problems])
+            batch = _Batch(problems, [ranked(p)[:k] for p in problems])
             theta = logistic.fit(batch.x, batch.y, batch.counts.double(), torch.ones(len(problems)))
             scores = {"accuracy": batch.test_accuracy(theta)}
             records += _records([tasks[t] for t in group], problems, scores, "sparse_probing", k)
@@ -102,9 +109,9 @@ def sparse_probing(tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws],
 
 
 def _redrawn(task: ProbingInput, train: Tensor, test: Tensor) -> _Problem:
-    def rows(latents: Tensor, positives: int, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(latents: SparseLatents, positives: int, negatives: Tensor) -> tuple[SparseLatents, Tensor]:
         labels = torch.cat([torch.ones(positives), torch.zeros(len(negatives))])
-        return torch.cat([latents[:positives], latents[negatives]]), labels
+        return latents.take(torch.cat([torch.arange(positives), negatives])), labels
 
     return _Problem(
         *rows(task.train_latents, task.train_positives, train), *rows(task.test_latents, task.test_positives, test)
@@ -127,7 +134,7 @@ def sae_probes(tasks: Sequence[ProbingInput], ks: Sequence[int], seed: int = 1) 
         records += unavailable(tasks[t].task, tasks[t].task_kind, ks, "sae_probes", "too_few_rows", reason)
     rankings = [_by_normalised_difference(p) for p in all_problems]
     for k in ks:
-        wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.shape[1]]
+        wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.width]
         records += _too_narrow([tasks[t] for t in range(len(tasks)) if t not in small], k, "sae_probes")
         # Folds multiply the work, so tasks with folds and tasks with one hold-out are batched apart.
         parts = [t for t in wide if len(folds[t]) == 1], [t for t in wide if len(folds[t]) > 1]
@@ -147,25 +154,28 @@ def _of_similar_size(tasks: list[int], problems: Mapping[int, _Problem] | Sequen
 
 def _fixed(task: ProbingInput) -> _Problem:
     return _Problem(
-        task.train_latents[task.train_order],
+        task.train_latents.take(task.train_order),
         (task.train_order < task.train_positives).float(),
-        task.test_latents[task.test_order],
+        task.test_latents.take(task.test_order),
         (task.test_order < task.test_positives).float(),
     )
 
 
 def _by_mean_difference(problem: _Problem) -> Tensor:
-    return _difference(problem.train, problem.train_labels).abs().argsort(descending=True, stable=True)
+    return _difference(problem).abs().argsort(descending=True, stable=True)
 
 
 def _by_normalised_difference(problem: _Problem) -> Tensor:
     latents = problem.train
-    scale = latents.abs().sum(0) / ((latents != 0).sum(0) + 1e-6) + 1e-6
-    return _difference(latents / scale, problem.train_labels).abs().argsort(descending=True, stable=True)
+    size = latents.magnitudes() / (latents.counts() + 1e-6) + 1e-6
+    return (_difference(problem) / size).abs().argsort(descending=True, stable=True)
 
 
-def _difference(latents: Tensor, labels: Tensor) -> Tensor:
-    return latents[labels > 0.5].mean(0) - latents[labels < 0.5].mean(0)
+def _difference(problem: _Problem) -> Tensor:
+    """Difference of the classes' means of each latent [d_sae], float64."""
+    labels = problem.train_labels
+    positive = (labels > 0.5).sum()
+    return problem.train.sums(torch.where(labels > 0.5, 1 / positive.double(), -1 / (len(labels) - positive).double()))
 
 
 class _Batch:
@@ -173,9 +183,9 @@ class _Batch:
 
     def __init__(self, problems: Sequence[_Problem], columns: Sequence[Tensor]) -> None:
         self.x, self.y, self.counts = _pad(
-            [(p.train[:, c], p.train_labels) for p, c in zip(problems, columns, strict=True)]
+            [(p.train.columns(c), p.train_labels) for p, c in zip(problems, columns, strict=True)]
         )
-        test = [(p.test[:, c], p.test_labels) for p, c in zip(problems, columns, strict=True)]
+        test = [(p.test.columns(c), p.test_labels) for p, c in zip(problems, columns, strict=True)]
         self.test_x, self.test_y, self.test_counts = _pad(test)
 
     def test_accuracy(self, theta: Tensor) -> Tensor:
@@ -285,7 +295,7 @@ def _records(
 def _too_narrow(tasks: Sequence[ProbingInput], k: int, metric: str) -> list[Record]:
     rows = []
     for task in tasks:
-        if (width := task.train_latents.shape[1]) < k:
+        if (width := task.train_latents.width) < k:
             rows += unavailable(task.task, task.task_kind, [k], metric, **too_narrow("k_probe", k, width))
     return rows
 
