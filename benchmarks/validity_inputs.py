@@ -23,8 +23,8 @@ from sae_assay.worlds import build, sample
 WORLD = WorldConfig(num_features=16_384, hidden_dim=768, hierarchy=Hierarchy(roots=128), seed=42)
 D_SAE, L0 = 4096, 25
 ARCHITECTURES = ("batchtopk", "matryoshka", "standard", "jumprelu", "matching_pursuit")
-STEPS = {"matching_pursuit": 120}  # its encoder takes a step per active latent
-OTHER_STEPS = 400
+STEPS = {"matching_pursuit": 80}  # its encoder takes a step per active latent
+OTHER_STEPS = 250
 BATCH, LR, TRAINING_ROWS = 128, 3e-3, 16_384
 PURPOSE = ("benchmark", "synth16k")
 

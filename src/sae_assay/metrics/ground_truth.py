@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
+from sae_assay.metrics import assignment
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record, record
 
@@ -37,10 +37,16 @@ def match(W_dec: Tensor, features: Tensor) -> Match:
     MCC is the mean |cosine| of the one-to-one matching (Hungarian) of the smaller side; uniqueness the number of
     distinct features that are some latent's nearest, per latent.
     """
-    cosine = (_unit(W_dec) @ _unit(features).T).abs()
-    rows, columns = linear_sum_assignment(1 - cosine.numpy())
+    cosine = (_unit(W_dec) @ _unit(features).T).abs_()
     nearest = cosine.argmax(dim=1)
-    return Match(cosine[rows, columns].mean().item(), len(nearest.unique()) / len(W_dec), nearest)
+    return Match(_best_matching(cosine).mean().item(), len(nearest.unique()) / len(W_dec), nearest)
+
+
+def _best_matching(cosine: Tensor) -> Tensor:
+    """The cosines of the one-to-one matching of largest sum: one per row or column, whichever are fewer."""
+    short = cosine if len(cosine) <= cosine.shape[1] else cosine.T.contiguous()
+    rows, columns = assignment.largest(short.numpy())
+    return short[rows, columns]
 
 
 def _unit(rows: Tensor) -> Tensor:
