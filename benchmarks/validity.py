@@ -86,7 +86,9 @@ def main() -> None:
     parser.add_argument("--profile", choices=("native", "portable"), default="native")
     arguments = parser.parse_args()
     if not (arguments.peer / "saebench_audit" / "synthetic").is_dir():
-        raise SystemExit(f"{arguments.peer} holds no saebench_audit/synthetic: name the folder of the unpacked reference")
+        raise SystemExit(
+            f"{arguments.peer} holds no saebench_audit/synthetic: name the folder of the unpacked reference"
+        )
     environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
     command = ["uv", "sync", "--frozen", "--quiet", "--project", str(ENV)]
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -117,7 +118,7 @@ class Replay:
                 self.generators[family, task["id"]] = generator
 
     def torch_generator(self, *purpose: str | int) -> torch.Generator:
-        found = [self.generators[key] for key in zip(purpose, purpose[1:], strict=False) if key in self.generators]
+        found = [self.generators[key] for key in pairwise(purpose) if key in self.generators]
         return found[0] if found else torch.Generator()
 
     def split(self, labels: np.ndarray, _train: int, _test: int, task: str) -> splits.ProbingRows:

@@ -120,11 +120,15 @@ def show(result: dict[str, Any]) -> str:
     rows.append(f"not in these: the peer's pool and tasks of one seed, {data['peer']:.0f} s, {data['peak_mib']} MiB")
     rows.append(f"peak memory of a scoring process: peer {peak['peer']} MiB, ours {peak['ours']} MiB")
     projected = result["projection"]
-    rows.append(f"{projected['what']}: {projected['peer']:,.0f} / {projected['ours']:,.0f} s = {projected['ratio']:.1f} x")
+    rows.append(
+        f"{projected['what']}: {projected['peer']:,.0f} / {projected['ours']:,.0f} s = {projected['ratio']:.1f} x"
+    )
     for metric, gap in result["max_abs_diff"].items():
         cells = result["cells"][metric]
         counts = f"{cells['different']} of {cells['compared']} cells differ, {cells['above_1e-3']} by more than 0.001"
-        rows.append(f"largest difference, {metric}: {gap:.2g} ({counts}; of a mean over tasks {cells['mean_scores']:.2g})")
+        rows.append(
+            f"largest difference, {metric}: {gap:.2g} ({counts}; of a mean over tasks {cells['mean_scores']:.2g})"
+        )
     return "\n".join(rows)
 
 

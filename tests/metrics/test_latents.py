@@ -43,4 +43,6 @@ def test_encoding_chunk_by_chunk() -> None:
 def test_what_is_not_a_number_is_kept(dense) -> None:
     broken = dense.clone()
     broken[7, 4] = torch.nan
-    assert SparseLatents.of(broken).take(torch.tensor([7])).values.tolist() == pytest.approx([float("nan")], nan_ok=True)
+    assert SparseLatents.of(broken).take(torch.tensor([7])).values.tolist() == pytest.approx(
+        [float("nan")], nan_ok=True
+    )

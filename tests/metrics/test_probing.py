@@ -97,7 +97,10 @@ def test_sae_probes_is_the_package_within_its_tolerance(tasks) -> None:
     gaps = []
     for task in tasks[:2]:
         x, y = task.train_latents.dense()[task.train_order], (task.train_order < task.train_positives).numpy()
-        test, truth = task.test_latents.dense()[task.test_order].numpy(), (task.test_order < task.test_positives).numpy()
+        test, truth = (
+            task.test_latents.dense()[task.test_order].numpy(),
+            (task.test_order < task.test_positives).numpy(),
+        )
         scaled = x / (x.abs().sum(0) / ((x != 0).sum(0) + 1e-6) + 1e-6)
         order = np.argsort(-(scaled[y].mean(0) - scaled[~y].mean(0)).abs().numpy())
         for k in KS[:3]:

@@ -103,18 +103,19 @@ class _Variance:
     """Sums over rows from which explained variance is taken."""
 
     def __init__(self) -> None:
-        self.rows, self.total, self.squares, self.residual = 0, 0.0, 0.0, 0.0  # total becomes [d]
+        self.rows, self.squares, self.residual = 0, 0.0, 0.0
+        self.total = torch.zeros(1, dtype=torch.float64)  # [d] once there are rows
 
     def add(self, hidden: Tensor, reconstruction: Tensor) -> None:
         """Count rows [rows, d]."""
         self.rows += len(hidden)
-        self.total = hidden.double().sum(0) + self.total
+        self.total = self.total + hidden.double().sum(0)
         self.squares += hidden.double().square().sum().item()
         self.residual += (hidden - reconstruction).double().square().sum().item()
 
     def explained(self) -> float | None:
         """1 - E|x - x_hat|^2 / (E|x|^2 - |E x|^2) over rows; None where the activations do not vary."""
-        mean = torch.as_tensor(self.total) / self.rows
+        mean = self.total / self.rows
         variance = self.squares / self.rows - mean.pow(2).sum().item()
         return None if variance < 1e-10 else 1 - self.residual / self.rows / variance
 
@@ -152,7 +153,8 @@ class GroundTruth:
         reason = None if variance is not None else "the sampled activations do not vary"
         status = "ok" if variance is not None else "undefined_denominator"
         return [
-            *found, record("ground_truth", "explained_variance", variance, n_test=rows, status=status, reason=reason)
+            *found,
+            record("ground_truth", "explained_variance", variance, n_test=rows, status=status, reason=reason),
         ]
 
 

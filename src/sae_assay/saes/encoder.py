@@ -232,7 +232,9 @@ def _pursue(x: Tensor, W_dec: Tensor, gram: Tensor, config: dict[str, Any]) -> T
         values, chosen = projections.max(dim=1)
         rows = W_dec[chosen]
         values = torch.where(values > 0, (residual * rows).sum(-1).relu(), 0.0)
-        done = (acts[live, chosen] != 0) | (values == 0) if stop_on_support else torch.zeros_like(live, dtype=torch.bool)
+        done = (
+            (acts[live, chosen] != 0) | (values == 0) if stop_on_support else torch.zeros_like(live, dtype=torch.bool)
+        )
         acts[live, chosen] += values
         residual = torch.addcmul(residual, values[:, None], rows, value=-1)
         if threshold > 0:
