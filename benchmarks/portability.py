@@ -54,6 +54,7 @@ def measure(profile: str, cpu: str | None) -> None:
     from sae_assay.saes.settings import RunSettings
     from sae_assay.study import Study
     from sae_assay.worlds import build, sample
+    from sae_assay.worlds.sampler import Sampler
 
     numerics.begin({})
     print(f"{profile} profile on {cpu or cpu_model()}", flush=True)
@@ -62,7 +63,7 @@ def measure(profile: str, cpu: str | None) -> None:
     model = build.build(mini.world, "mini")
     generator = model.activation_generator
     print("world      ", digest(model.feature_dict.feature_vectors.detach(), generator.firing_probabilities))
-    pool = sample.draw(model, 4096, "portability", "pool")
+    pool = sample.draw(Sampler(build.arrays_of(model), build.nodes_of(model.hierarchy)), 4096, "portability", "pool")
     print("rows       ", digest(pool.hidden, pool.indices, pool.values))
     rows = torch.from_numpy(pool.hidden)
     for run in (next(r for r in mini.runs if r.arch == arch) for arch in ("batchtopk", "standard", "jumprelu")):

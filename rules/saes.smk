@@ -7,6 +7,7 @@ for group in plan.study.training_groups:
             rule_name("train", group.substrate, group.name)
         input:
             training=plan.activations("training.safetensors", group.substrate),
+            world=plan.dictionary(group.substrate),
         output:
             cards=update(plan.sae_files(group.substrate, plan.group_saes(group), "cards")),
             weights=update(plan.sae_files(group.substrate, plan.group_saes(group), "weights")),

@@ -19,7 +19,7 @@ rule world:
         RUN
 
 
-# One process draws the training rows and every pool: importing sae_lens costs more than drawing them.
+# One process draws the training rows and every pool.
 rule samples:
     input:
         weights=rules.world.output.weights,

@@ -93,7 +93,7 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
         substrate, saes = group.substrate, plan.group_saes(group)
         rule = rule_name("train", substrate, group.name)
         step = "toy" if plan.kind(substrate) == "toy" else "train"
-        inputs = [plan.activations("training.safetensors", substrate)]
+        inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
         yield _job(rule, {}, step, inputs, _both(plan, substrate, saes), plan.train_settings(group))
     for substrate in plan.with_controls():
         step = "toy" if plan.kind(substrate) == "toy" else "controls"

@@ -41,6 +41,10 @@ class Files:
         """data/worlds/S/B/FILE"""
         return f"data/worlds/{self.name}/{substrate}/{file}"
 
+    def dictionary(self, substrate: str) -> list[str]:
+        """What turns a substrate's stored training rows into activations: a world's file, nothing where they are stored so."""
+        return [self.world("world.safetensors", substrate)] if self.kind(substrate) == "world" else []
+
     def activations(self, file: str, substrate: str = "{substrate}") -> str:
         """data/activations/S/B/FILE"""
         return f"data/activations/{self.name}/{substrate}/{file}"

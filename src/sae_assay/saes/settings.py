@@ -11,6 +11,7 @@ import torch
 
 from sae_assay import seeds
 from sae_assay.errors import AssayError
+from sae_assay.saes.rows import FeatureRows, not_finite
 
 TOPK_FAMILY = ("batchtopk", "matryoshka")
 CONTROLLED = {"standard": "l1", "jumprelu": "l0"}  # architecture: name of its coefficient in sae_lens
@@ -84,7 +85,7 @@ class RunSettings:
             **more,
         )
 
-    def check(self, rows: torch.Tensor, snapshot_steps: list[int]) -> None:
+    def check(self, rows: torch.Tensor | FeatureRows, snapshot_steps: list[int]) -> None:
         """Refuse what cannot be trained, before any work.
 
         Args:
@@ -106,12 +107,11 @@ class RunSettings:
             raise AssayError(
                 self.id, f"widths {list(widths)} do not fit {self.d_sae} latents", "let widths rise and end with d_sae"
             )
-        if rows.ndim != 2 or rows.shape[0] < self.batch_size:
+        if len(rows.shape) != 2 or rows.shape[0] < self.batch_size:
             raise AssayError(
                 self.id, f"rows of shape {list(rows.shape)} hold no batch of {self.batch_size}", "draw more rows"
             )
-        if not torch.isfinite(rows).all():
-            bad = int((~torch.isfinite(rows)).any(dim=1).sum())
+        if bad := not_finite(rows):
             raise AssayError(
                 self.id, f"{bad} of {len(rows)} training rows are not finite", "rebuild the activations they come from"
             )
@@ -124,7 +124,7 @@ class RunSettings:
             )
 
 
-def batches(rows: torch.Tensor, settings: RunSettings) -> Iterator[torch.Tensor]:
+def batches(rows: torch.Tensor | FeatureRows, settings: RunSettings) -> Iterator[torch.Tensor]:
     """Endless batches [batch_size, d_in]: every pass is a fresh permutation from the run's own stream; a pass's last,
     incomplete batch is left out."""
     generator = seeds.torch_generator(*settings.purpose, settings.id, "order")

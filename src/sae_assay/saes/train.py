@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from sae_assay import seeds
 from sae_assay.saes import encoder, formats
+from sae_assay.saes.rows import FeatureRows
 from sae_assay.saes.settings import CONTROLLED, L0Controller, RunSettings, batches
 
 # The controller's first coefficient, gain per step, smoothing and clip. Chosen once on a 512-feature world by explained
@@ -61,7 +62,9 @@ class Trained:
     coefficient: float | None
 
 
-def train_run(rows: torch.Tensor, run: RunSettings, snapshot_steps: Iterable[int] = ()) -> dict[int, Trained]:
+def train_run(
+    rows: torch.Tensor | FeatureRows, run: RunSettings, snapshot_steps: Iterable[int] = ()
+) -> dict[int, Trained]:
     """Train one SAE.
 
     Args:
@@ -153,7 +156,9 @@ def _config(run: RunSettings, d_in: int) -> TrainingSAEConfig:
 class _Trainer(sae_trainer.SAETrainer[Any, Any]):
     """sae_lens's trainer with snapshots at any step, the L0 controller and a progress bar that names its run."""
 
-    def __init__(self, run: RunSettings, sae: TrainingSAE[Any], rows: torch.Tensor, steps: list[int]) -> None:
+    def __init__(
+        self, run: RunSettings, sae: TrainingSAE[Any], rows: torch.Tensor | FeatureRows, steps: list[int]
+    ) -> None:
         decay = int(run.steps * run.decay_fraction)
         cfg = SAETrainerConfig(
             total_training_samples=run.steps * run.batch_size,

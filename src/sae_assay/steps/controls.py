@@ -23,7 +23,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """
     numerics.begin(params)
     options = params["options"]
-    calibration = torch.from_numpy(sample.load_rows(inputs.training)["calibration"])
+    calibration = torch.from_numpy(sample.load_calibration(inputs.training))
     files = zip(inputs.base_cards, inputs.base_weights, strict=True)
     bases = {
         name: encoder.from_file(formats.read_files(*paths), str(paths[0]))

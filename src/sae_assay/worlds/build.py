@@ -1,7 +1,7 @@
 """A synthetic world, built by `sae_lens.synthetic` from its configuration, and its two files.
 
 world.safetensors holds the arrays (`ARRAYS`); world.json the configuration, the shape and the hierarchy as a flat list
-of nodes in feature order, so that tasks are built without sae_lens. Only `build` and `restore` import sae_lens.
+of nodes in feature order, so that rows are drawn and tasks built without sae_lens. Only `build` imports it.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _bar(*args: Any, **options: Any) -> Any:
 
 
 def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
-    """A hierarchy as a flat list: each node's feature, parent, root, depth (roots 0), and whether its children exclude
-    each other; ordered by feature."""
+    """A hierarchy as a flat list: each node's feature, parent, root, depth (roots 0), whether its children exclude each
+    other and whether it scales their magnitudes by its own; ordered by feature."""
     found = []
 
     def visit(node: Any, parent: int | None, root: int, depth: int) -> None:
@@ -98,6 +98,7 @@ def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
                 "root": root,
                 "depth": depth,
                 "exclusive_children": bool(node.mutually_exclusive_children),
+                "scales_children": bool(node.scale_children_by_parent),
             }
         )
         for child in node.children:
@@ -108,8 +109,8 @@ def nodes_of(hierarchy: Hierarchy) -> list[dict[str, Any]]:
     return sorted(found, key=lambda node: node["feature"])
 
 
-def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Path, json_path: str | Path) -> None:
-    """Write world.safetensors and world.json; equal worlds give equal bytes."""
+def arrays_of(model: SyntheticModel) -> dict[str, NDArray[np.float32]]:
+    """The arrays of world.safetensors, from the library's model."""
     generator = model.activation_generator
     tensors = {
         "feature_vectors": model.feature_dict.feature_vectors,
@@ -120,13 +121,13 @@ def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Pat
     }
     if model.correlation_matrix is not None:
         tensors |= dict(zip(CORRELATION, model.correlation_matrix, strict=True))
-    write_world(
-        {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()},
-        world,
-        nodes_of(model.hierarchy) if model.hierarchy else None,
-        arrays_path,
-        json_path,
-    )
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def save_world(model: SyntheticModel, world: WorldConfig, arrays_path: str | Path, json_path: str | Path) -> None:
+    """Write world.safetensors and world.json; equal worlds give equal bytes."""
+    nodes = nodes_of(model.hierarchy) if model.hierarchy else None
+    write_world(arrays_of(model), world, nodes, arrays_path, json_path)
 
 
 def write_world(
@@ -178,53 +179,3 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise AssayError(str(path), "no such world", _REMEDY) from None
     except (ValueError, KeyError, TypeError) as error:
         raise AssayError(str(path), f"not a world ({error})", _REMEDY) from None
-
-
-def restore(arrays_path: str | Path, json_path: str | Path) -> SyntheticModel:
-    """The `SyntheticModel` of a world's files: it samples what the built one samples."""
-    import torch
-    from sae_lens.synthetic import (
-        FeatureDictionary,
-        Hierarchy,
-        LowRankCorrelationMatrix,
-        SyntheticModel,
-    )
-
-    content = read_json(json_path)
-    world = WorldConfig.model_validate(content["config"])
-    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(arrays_path).items()}
-    dictionary = FeatureDictionary(
-        world.num_features, world.hidden_dim, bias=world.bias_norm or False, initializer=None
-    )
-    dictionary.feature_vectors.data, dictionary.bias.data = arrays["feature_vectors"], arrays["bias"]
-    roots = _nested(content["hierarchy"], world) if content["hierarchy"] else None
-    model = SyntheticModel(
-        library_config(world),
-        feature_dict=dictionary,
-        hierarchy=Hierarchy.from_dict({"roots": roots}) if roots else None,
-        correlation_matrix=LowRankCorrelationMatrix(*(arrays[n] for n in CORRELATION)) if world.correlation else None,
-    )
-    generator = model.activation_generator
-    generator.firing_probabilities = arrays["firing_probabilities"]
-    generator.mean_firing_magnitudes = arrays["magnitude_means"]
-    generator.std_firing_magnitudes = arrays["magnitude_stds"]
-    return model
-
-
-def _nested(nodes: list[dict[str, Any]], world: WorldConfig) -> list[dict[str, Any]]:
-    """The library's nested form of a flat hierarchy."""
-    has_children = {node["parent"] for node in nodes}
-    scaled = bool(world.hierarchy and world.hierarchy.scale_children_by_parent)
-    trees: dict[int, dict[str, Any]] = {
-        node["feature"]: {
-            "feature_index": node["feature"],
-            "mutually_exclusive_children": node["exclusive_children"],
-            "scale_children_by_parent": scaled and node["feature"] in has_children,
-            "children": [],
-        }
-        for node in nodes
-    }
-    for node in nodes:
-        if node["parent"] is not None:
-            trees[node["parent"]]["children"].append(trees[node["feature"]])
-    return [trees[node["feature"]] for node in nodes if node["parent"] is None]

@@ -2,69 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
 from sae_assay import seeds
 from sae_assay.errors import AssayError
 from sae_assay.worlds.pool import Pool
+from sae_assay.worlds.sampler import TILE, Sampler
 
-if TYPE_CHECKING:
-    from sae_lens.synthetic import SyntheticModel
-
-CHUNK = 4096  # the reference's batch; part of the stream, since the library draws chunk by chunk
 _REMEDY = "delete the file and run the workflow again; it rebuilds what is missing"
 
 
-def draw(model: SyntheticModel, rows: int, *purpose: str | int) -> Pool:
+def draw(sampler: Sampler, rows: int, *purpose: str | int) -> Pool:
     """Draw a pool of `rows` rows with their features from the stream of a purpose."""
-    parts: list[Pool] = []
-
-    def keep(size: int) -> None:
-        hidden, features = model.sample_with_features(size)
-        parts.append(Pool.from_dense(hidden.numpy(), features.numpy()))
-
-    _in_chunks(rows, keep, purpose)
-    return Pool.concatenate(parts)
+    hidden, tiles = np.empty((rows, sampler.d_in), np.float32), []
+    for start, tile in _tiles(sampler, rows, purpose):
+        hidden[start : start + TILE] = sampler.hidden(tile)
+        tiles.append(tile)
+    found = _joined(tiles, sampler.num_features)
+    return Pool(hidden, found.indptr.astype(np.int64), found.indices.astype(np.int32), found.data, sampler.num_features)
 
 
-def draw_hidden(model: SyntheticModel, rows: int, *purpose: str | int) -> NDArray[np.float32]:
+def draw_hidden(sampler: Sampler, rows: int, *purpose: str | int) -> NDArray[np.float32]:
     """Draw rows [rows, d_in] without their features from the stream of a purpose."""
-    drawn = np.empty((rows, model.cfg.hidden_dim), np.float32)
-    filled = 0
-
-    def keep(size: int) -> None:
-        nonlocal filled
-        drawn[filled : filled + size] = model.sample(size).numpy()
-        filled += size
-
-    _in_chunks(rows, keep, purpose)
-    return drawn
+    hidden = np.empty((rows, sampler.d_in), np.float32)
+    for start, tile in _tiles(sampler, rows, purpose):
+        hidden[start : start + TILE] = sampler.hidden(tile)
+    return hidden
 
 
-def _in_chunks(rows: int, keep: Callable[[int], None], purpose: tuple[str | int, ...]) -> None:
-    import torch
+def draw_features(sampler: Sampler, rows: int, *purpose: str | int) -> csr_array:
+    """Draw feature activations [rows, num_features] without the rows that they make from the stream of a purpose."""
+    return _joined([tile for _, tile in _tiles(sampler, rows, purpose)], sampler.num_features)
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        # The library samples from torch's global generator.
-        torch.manual_seed(seeds.integer(*purpose))
-        for start in tqdm(
-            range(0, rows, CHUNK), desc=f"rows: {purpose[-1]}", unit_scale=CHUNK, disable=None, leave=False
-        ):
-            keep(min(CHUNK, rows - start))
+
+def _tiles(sampler: Sampler, rows: int, purpose: tuple[str | int, ...]) -> Iterator[tuple[int, csr_array]]:
+    """Feature activations of up to `TILE` rows at a time, and the number of the first."""
+    generator = seeds.numpy_generator(*purpose)
+    starts = range(0, rows, TILE)
+    for start in tqdm(starts, desc=f"rows: {purpose[-1]}", unit_scale=TILE, disable=None, leave=False):
+        yield start, sampler.draw(min(TILE, rows - start), generator)
+
+
+def _joined(tiles: list[csr_array], num_features: int) -> csr_array:
+    return vstack(tiles, format="csr") if tiles else csr_array((0, num_features), dtype=np.float32)
 
 
 def save_rows(path: str | Path, training: NDArray[np.float32], calibration: NDArray[np.float32]) -> None:
     """Write training.safetensors: `rows` [n, d_in] for training and `calibration` [m, d_in], float32."""
-    arrays = {"rows": training, "calibration": calibration}
-    Path(path).write_bytes(save({name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}))
+    _save(path, {"rows": training, "calibration": calibration})
+
+
+def save_features(path: str | Path, training: csr_array, calibration: NDArray[np.float32]) -> None:
+    """Write training.safetensors of a world: `indptr`, `indices` and `values` of the training rows' feature activations
+    [n, num_features], a tenth of the rows' own size or less, and `calibration` rows [m, d_in]."""
+    parts = {
+        "indptr": training.indptr.astype(np.int64),
+        "indices": training.indices.astype(np.int32),
+        "values": training.data,
+    }
+    _save(path, parts | {"shape": np.array(training.shape), "calibration": calibration})
 
 
 def load_rows(path: str | Path) -> dict[str, NDArray[np.float32]]:
@@ -73,10 +78,29 @@ def load_rows(path: str | Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         AssayError: missing, truncated or without these arrays.
     """
+    return _load(path, "rows", "calibration")
+
+
+def load_features(path: str | Path) -> csr_array:
+    """Read the feature activations [n, num_features] of a world's training rows; errors as in `load_rows`."""
+    found = _load(path, "values", "indices", "indptr", "shape")
+    return csr_array((found["values"], found["indices"], found["indptr"]), tuple(found["shape"].tolist()))
+
+
+def load_calibration(path: str | Path) -> NDArray[np.float32]:
+    """Read calibration rows [m, d_in]; errors as in `load_rows`."""
+    return _load(path, "calibration")["calibration"]
+
+
+def _save(path: str | Path, arrays: dict[str, NDArray[Any]]) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
+
+
+def _load(path: str | Path, *names: str) -> dict[str, NDArray[Any]]:
     try:
-        arrays = load_file(str(path))
-        return {name: arrays[name] for name in ("rows", "calibration")}
+        with safe_open(str(path), framework="np") as file:
+            return {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise AssayError(str(path), "no such file of training rows", _REMEDY) from None
-    except (SafetensorError, KeyError) as error:
+    except SafetensorError as error:
         raise AssayError(str(path), f"not a whole file of training rows ({error})", _REMEDY) from None
