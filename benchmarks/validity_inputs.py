@@ -19,6 +19,7 @@ from sae_assay import numerics
 from sae_assay.saes.settings import RunSettings
 from sae_assay.study.worlds import Hierarchy, WorldConfig
 from sae_assay.worlds import build, sample
+from sae_assay.worlds.sampler import Sampler
 
 WORLD = WorldConfig(num_features=16_384, hidden_dim=768, hierarchy=Hierarchy(roots=128), seed=42)
 D_SAE, L0 = 4096, 25
@@ -47,21 +48,37 @@ def orthogonalize(embeddings: Tensor, steps: int, lr: float) -> Tensor:
     return (rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)).detach()
 
 
+def check_orthogonalize() -> None:
+    """Hold `orthogonalize` to the library's function on a small dictionary."""
+    from sae_lens.synthetic.feature_dictionary import orthogonalize_embeddings
+
+    rows = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
+    gap = (orthogonalize(rows, 100, 3e-4) - orthogonalize_embeddings(rows, 100, 3e-4, chunk_size=64)).abs().max()
+    if gap > 1e-5:
+        raise SystemExit(f"the dictionary would differ from the library's by {gap:.1e}: mend `orthogonalize`")
+
+
 def prepare(cache: Path) -> None:
     """Build what the cache lacks: `world/` (both projects' forms) and `saes/ARCH/` in SAELens's."""
     numerics.begin({})
     if not (cache / "world" / "done").exists():
         _say("building the world")
+        check_orthogonalize()
         _build_world(cache / "world")
     missing = [arch for arch in ARCHITECTURES if not (cache / "saes" / arch / "cfg.json").exists()]
     if not missing:
         return
     _say("drawing training rows")
-    model = build.restore(cache / "world" / "world.safetensors", cache / "world" / "world.json")
-    rows = torch.from_numpy(sample.draw_hidden(model, TRAINING_ROWS, *PURPOSE, "training"))
+    rows = torch.from_numpy(sample.draw_hidden(sampler(cache), TRAINING_ROWS, *PURPOSE, "training"))
     for arch in missing:
         _say(f"training {arch}")
         _train(arch, rows, cache / "saes" / arch)
+
+
+def sampler(cache: Path) -> Sampler:
+    """The cached world's sampler."""
+    nodes = build.read_json(cache / "world" / "world.json")["hierarchy"]
+    return Sampler(build.read_arrays(cache / "world" / "world.safetensors"), nodes)
 
 
 def _build_world(folder: Path) -> None:

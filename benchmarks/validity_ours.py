@@ -24,13 +24,16 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+import validity_inputs
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import ground_truth, world
 from sae_assay.saes import encoder
 from sae_assay.steps import evaluation_set
-from sae_assay.worlds import build, splits
+from sae_assay.study.worlds import Tasks
+from sae_assay.worlds import build, sample, splits
+from sae_assay.worlds import tasks as choose_tasks
 from sae_assay.worlds.pool import Pool
 
 KS, NS = [1, 2, 4, 8, 16, 32, 64], [1, 2, 5, 10, 20, 50, 100, 500]
@@ -46,7 +49,7 @@ LIMITS = {
     "tpp": {"max_rows_per_class": 2000},
     "scr": {"max_rows_per_class": 1500},
 }
-GROUND_TRUTH_ROWS, GROUND_TRUTH_BATCH = 100_000, 4096  # the reference's
+GROUND_TRUTH_ROWS, GROUND_TRUTH_BATCH, POOL_ROWS = 100_000, 4096, 60_000  # the reference's
 PURPOSE = ("benchmark", "synth16k", 1234)
 
 
@@ -136,14 +139,22 @@ class Replay:
 
 
 def prepare(cache: Path) -> dict[str, float]:
-    """CACHE/ours/evaluation.safetensors, the generators after the probes' draws, and seconds per stage."""
+    """CACHE/ours/evaluation.safetensors, the generators after the probes' draws, and seconds per stage.
+
+    Our own sampling is timed (`sampling`, and `data_generation` for a pool and its tasks) and thrown away: scores are
+    compared on the reference's rows.
+    """
     clock, folder = Clock(), cache / "ours"
-    folder.mkdir(exist_ok=True)
-    pool = pool_of(cache)
+    world_sampler = validity_inputs.sampler(cache)
+    with clock("sampling"):
+        sample.draw(world_sampler, GROUND_TRUTH_ROWS, *PURPOSE, "ground truth")
+    with clock("data_generation"):
+        drawn = sample.draw(world_sampler, POOL_ROWS, *PURPOSE, "pool")
+        nodes = build.read_json(cache / "world" / "world.json")["hierarchy"]
+        choose_tasks.choose(drawn, nodes, validity_inputs.D_SAE, Tasks(), *PURPOSE)
+    pool, truth = pool_of(cache), ground_truth_rows(cache)
     tasks = definitions(cache, pool)
     replay = Replay(np.load(next((cache / "peer").glob("*.npz"))), tasks)
-    with clock("sampling"):
-        sample = draw_ground_truth(cache)
     with (
         patch.object(evaluation_set, "torch_generator", replay.torch_generator),
         patch.object(evaluation_set, "numpy_generator", lambda *purpose: purpose[-1]),
@@ -155,20 +166,22 @@ def prepare(cache: Path) -> dict[str, float]:
         built = evaluation_set.build(pool, tasks, LIMITS, METRICS, PURPOSE)
     clock.seconds["rows"] -= clock.seconds["probes"]
     with clock("files"):
-        rows = np.arange(len(sample)) + len(built.pool)
-        both = Pool.concatenate([built.pool, sample])
+        rows = np.arange(len(truth)) + len(built.pool)
+        both = Pool.concatenate([built.pool, truth])
         replace(built, pool=both, sample=rows.astype(np.int32)).save(folder / "evaluation.safetensors")
         states = {f"{f}.{i}": g.get_state().numpy() for (f, i), g in replay.generators.items()}
         np.savez(folder / "states.npz", **states)
     return {**clock.seconds, "peak_mib": _peak()}
 
 
-def draw_ground_truth(cache: Path) -> Pool:
-    """The reference's rows for ground truth: its seed, batches and sampler. Drawn once, for all SAEs."""
+def ground_truth_rows(cache: Path) -> Pool:
+    """The rows that the reference draws for ground truth, at every SAE and seed the same: its seed, batches and sampler."""
     path = cache / "ours" / "ground_truth.safetensors"
     if path.exists():
         return Pool.load(path)
-    model = build.restore(cache / "world" / "world.safetensors", cache / "world" / "world.json")
+    from sae_lens.synthetic import SyntheticModel
+
+    model = SyntheticModel.load_from_disk(cache / "world" / "library")
     parts = []
     torch.manual_seed(0)
     with torch.no_grad():

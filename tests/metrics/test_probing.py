@@ -89,6 +89,27 @@ def test_saebench_accuracy_is_sklearns(tasks) -> None:
     assert found["large", 1]["value"] > 0.6
 
 
+def test_the_audits_selection_normalises_latents(tasks) -> None:
+    """Fixed negatives, latents ranked as in sae-probes, C = 1: what the audit's synthetic code calls sparse probing."""
+    fixed = []
+    for task in tasks:
+        sides = [torch.arange(n) + n for n in (task.train_positives, task.test_positives)]
+        fixed.append(probing.ProbingDraws(*([rows] * len(KS) for rows in sides)))
+    found = {(r["task"], r["hp_value"]): r["value"] for r in probing.sparse_probing(tasks, fixed, KS, "normalised")}
+    raw = {(r["task"], r["hp_value"]): r["value"] for r in probing.sparse_probing(tasks, fixed, KS)}
+    for task in tasks:
+        n, m = task.train_positives, task.test_positives
+        x, test = task.train_latents.dense()[: 2 * n], task.test_latents.dense()[: 2 * m].numpy()
+        y, truth = np.arange(2 * n) < n, np.arange(2 * m) < m
+        scaled = x / (x.abs().sum(0) / ((x != 0).sum(0) + 1e-6) + 1e-6)
+        order = (scaled[y].mean(0) - scaled[~y].mean(0)).abs().argsort(descending=True).numpy()
+        for k in KS[:3]:
+            c = order[:k]
+            wanted = _sklearn(x.numpy()[:, c], y, 1.0).score(test[:, c], truth)
+            assert found[task.task, k] == pytest.approx(wanted, abs=1e-12)
+    assert found != raw
+
+
 def test_sae_probes_is_the_package_within_its_tolerance(tasks) -> None:
     """The package lets scikit-learn stop early, so a near tie may choose another C: AUC within .01 where there is one
     hold-out, in nine of ten cells within .001."""
