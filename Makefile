@@ -8,7 +8,7 @@ CORES ?= 2
 # uv from PATH, or from a private environment that this file makes.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help install report test test-slow check format compare-recorded benchmark clean
+.PHONY: help install report test test-slow check format compare-recorded benchmark benchmark-validity clean
 
 help:                    ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,3 +47,6 @@ compare-recorded: install ## did this machine reproduce the recorded scores?
 
 benchmark: install       ## time and memory of the whole run, stage by stage
 	$(UV) run --frozen python benchmarks/whole_run.py
+
+benchmark-validity: install ## CPU time and equality against the reference's code: make benchmark-validity PEER=folder
+	$(UV) run --frozen python benchmarks/validity.py --peer $(PEER)

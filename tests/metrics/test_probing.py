@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sae_assay.metrics import classification, logistic, probing
+from sae_assay.metrics.latents import SparseLatents
 
 KS = [1, 2, 8, 60]
 
@@ -21,7 +22,8 @@ def _task(name: str, p: int, q: int, d: int = 40, seed: int = 0) -> probing.Prob
         return f
 
     orders = [torch.randperm(2 * n, generator=g) for n in (p, q)]
-    return probing.ProbingInput(name, "in", latents(p, 2 * p), latents(q, 2 * q), p, q, *orders)
+    train, test = (SparseLatents.of(latents(n, 2 * n)) for n in (p, q))
+    return probing.ProbingInput(name, "in", train, test, p, q, *orders)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def _sklearn(x: np.ndarray, y: np.ndarray, C: float):
 
 
 def test_weights_are_sklearns(tasks) -> None:
-    x = torch.stack([t.train_latents[:90, :8] for t in tasks[:2]]).double()
+    x = torch.stack([t.train_latents.dense()[:90, :8] for t in tasks[:2]]).double()
     y = (torch.arange(90) % 3 == 0).float().repeat(2, 1)
     x[y > 0] += 0.3
     weight = torch.ones(2, 90)
@@ -73,7 +75,7 @@ def test_saebench_accuracy_is_sklearns(tasks) -> None:
         for i, k in enumerate(KS[:3]):
             sides = {}
             for side, n in (("train", task.train_positives), ("test", task.test_positives)):
-                latents = getattr(task, f"{side}_latents")
+                latents = getattr(task, f"{side}_latents").dense()
                 sides[side] = (
                     torch.cat([latents[:n], latents[getattr(draws[t], side)[i]]]).numpy(),
                     np.arange(2 * n) < n,
@@ -87,6 +89,27 @@ def test_saebench_accuracy_is_sklearns(tasks) -> None:
     assert found["large", 1]["value"] > 0.6
 
 
+def test_the_audits_selection_normalises_latents(tasks) -> None:
+    """Fixed negatives, latents ranked as in sae-probes, C = 1: what the audit's synthetic code calls sparse probing."""
+    fixed = []
+    for task in tasks:
+        sides = [torch.arange(n) + n for n in (task.train_positives, task.test_positives)]
+        fixed.append(probing.ProbingDraws(*([rows] * len(KS) for rows in sides)))
+    found = {(r["task"], r["hp_value"]): r["value"] for r in probing.sparse_probing(tasks, fixed, KS, "normalised")}
+    raw = {(r["task"], r["hp_value"]): r["value"] for r in probing.sparse_probing(tasks, fixed, KS)}
+    for task in tasks:
+        n, m = task.train_positives, task.test_positives
+        x, test = task.train_latents.dense()[: 2 * n], task.test_latents.dense()[: 2 * m].numpy()
+        y, truth = np.arange(2 * n) < n, np.arange(2 * m) < m
+        scaled = x / (x.abs().sum(0) / ((x != 0).sum(0) + 1e-6) + 1e-6)
+        order = (scaled[y].mean(0) - scaled[~y].mean(0)).abs().argsort(descending=True).numpy()
+        for k in KS[:3]:
+            c = order[:k]
+            wanted = _sklearn(x.numpy()[:, c], y, 1.0).score(test[:, c], truth)
+            assert found[task.task, k] == pytest.approx(wanted, abs=1e-12)
+    assert found != raw
+
+
 def test_sae_probes_is_the_package_within_its_tolerance(tasks) -> None:
     """The package lets scikit-learn stop early, so a near tie may choose another C: AUC within .01 where there is one
     hold-out, in nine of ten cells within .001."""
@@ -94,8 +117,11 @@ def test_sae_probes_is_the_package_within_its_tolerance(tasks) -> None:
     found = {(r["task"], r["component"], r["hp_value"]): r["value"] for r in probing.sae_probes(tasks[:2], KS[:3])}
     gaps = []
     for task in tasks[:2]:
-        x, y = task.train_latents[task.train_order], (task.train_order < task.train_positives).numpy()
-        test, truth = task.test_latents[task.test_order].numpy(), (task.test_order < task.test_positives).numpy()
+        x, y = task.train_latents.dense()[task.train_order], (task.train_order < task.train_positives).numpy()
+        test, truth = (
+            task.test_latents.dense()[task.test_order].numpy(),
+            (task.test_order < task.test_positives).numpy(),
+        )
         scaled = x / (x.abs().sum(0) / ((x != 0).sum(0) + 1e-6) + 1e-6)
         order = np.argsort(-(scaled[y].mean(0) - scaled[~y].mean(0)).abs().numpy())
         for k in KS[:3]:
@@ -146,7 +172,8 @@ def test_probing_is_blind_to_the_order_of_latents_and_to_dead_ones(tasks) -> Non
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
 
     def moved(task: probing.ProbingInput) -> probing.ProbingInput:
-        rows = [torch.cat([f[:, order], torch.zeros(len(f), 3)], 1) for f in (task.train_latents, task.test_latents)]
+        dense = [f.dense() for f in (task.train_latents, task.test_latents)]
+        rows = [SparseLatents.of(torch.cat([f[:, order], torch.zeros(len(f), 3)], 1)) for f in dense]
         return probing.ProbingInput(
             task.task, "in", *rows, task.train_positives, task.test_positives, task.train_order, task.test_order
         )

@@ -114,11 +114,11 @@ def test_an_oracle_beats_a_random_sae(built, features) -> None:
         assert best[key] == 1 and rand[key] < 1
 
 
-def test_encoding_task_by_task_gives_the_same_scores(built, features, monkeypatch) -> None:
-    sae = make_sae(16, 24)
-    whole = _values(world.score(_subject(built, features, sae), METRICS))
-    monkeypatch.setattr(world, "DENSE_VALUES", 0)
-    assert _values(world.score(_subject(built, features, sae), METRICS)) == pytest.approx(whole, abs=1e-6)
+def test_ground_truth_chunk_by_chunk_gives_the_same_records(built, features, monkeypatch) -> None:
+    subject = _subject(built, features, make_sae(16, 24))
+    whole = _values(world.score(subject, {"ground_truth": {}}))
+    monkeypatch.setattr(world, "SAMPLE_CHUNK", 700)
+    assert _values(world.score(subject, {"ground_truth": {}})) == pytest.approx(whole, abs=1e-9)
 
 
 def test_latents_that_are_not_finite_are_refused(built, features) -> None:

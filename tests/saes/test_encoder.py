@@ -57,6 +57,28 @@ def test_matching_pursuit_takes_latents_greedily() -> None:
     torch.testing.assert_close(latents, torch.tensor([[0, 2**0.5], [3, 0], [0, 0]]))
 
 
+def test_pursuit_is_greedy_whatever_rows_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a pursuit that compares the residual with every decoder row anew."""
+    g = torch.Generator().manual_seed(0)
+    W_dec = torch.nn.functional.normalize(torch.randn(60, 12, generator=g), dim=1)
+    x = 3 * torch.randn(50, 12, generator=g)
+    config = {"architecture": "matching_pursuit", "max_iterations": 7, "residual_threshold": 1.0}
+    sae = light(config, W_dec=W_dec.tolist(), b_dec=[0] * 12)
+    wanted = torch.zeros(50, 60)
+    for row, residual in enumerate(x.clone()):
+        for _ in range(7):
+            value, chosen = (W_dec @ residual).max(0)
+            stop = bool(wanted[row, chosen] != 0)
+            wanted[row, chosen] += value
+            residual -= value * W_dec[chosen]
+            if stop or residual.norm() < 1:
+                break
+    for together in (64, 7):
+        monkeypatch.setattr(encoder, "PURSUIT_ROWS", together)
+        torch.testing.assert_close(sae.encode(x), wanted)
+    assert 1 < (wanted != 0).sum(1).float().mean() < 7
+
+
 def test_measure_counts_by_hand() -> None:
     sae = light(
         {"architecture": "standard", "apply_b_dec_to_input": False}, **{**EYE, "b_enc": [0, -9], "b_dec": [0, 0]}

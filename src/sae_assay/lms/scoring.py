@@ -12,6 +12,7 @@ from sae_assay.lms import activations
 from sae_assay.lms.evaluation import pooled_hidden, probe_key, scr_classes
 from sae_assay.metrics import probing, reconstruction, scr, tpp
 from sae_assay.metrics.ablation import with_padding
+from sae_assay.metrics.latents import SparseLatents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,14 +116,14 @@ def _sparse_probing(encoded: Encoded, texts: Texts, evaluation: Evaluation, ks: 
     """SAEBench's procedure; the concept is each binary set's second label."""
     inputs, draws = [], []
     for found in texts.binary:
-        rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
+        rows, latents = evaluation.splits[found.name], SparseLatents.of(encoded.pooled[found.name])
         train, test = rows.train.flip(0), rows.test.flip(0)  # the concept's rows first
         inputs.append(
             probing.ProbingInput(
                 task=found.name,
                 task_kind=None,
-                train_latents=latents[train.flatten()],
-                test_latents=latents[test.flatten()],
+                train_latents=latents.take(train.flatten()),
+                test_latents=latents.take(test.flatten()),
                 train_positives=train.shape[1],
                 test_positives=test.shape[1],
                 train_order=torch.arange(train.numel()),

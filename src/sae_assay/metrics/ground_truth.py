@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
+from sae_assay.metrics import assignment
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record, record
 
 if TYPE_CHECKING:
@@ -35,10 +37,16 @@ def match(W_dec: Tensor, features: Tensor) -> Match:
     MCC is the mean |cosine| of the one-to-one matching (Hungarian) of the smaller side; uniqueness the number of
     distinct features that are some latent's nearest, per latent.
     """
-    cosine = (_unit(W_dec) @ _unit(features).T).abs()
-    rows, columns = linear_sum_assignment(1 - cosine.numpy())
+    cosine = (_unit(W_dec) @ _unit(features).T).abs_()
     nearest = cosine.argmax(dim=1)
-    return Match(cosine[rows, columns].mean().item(), len(nearest.unique()) / len(W_dec), nearest)
+    return Match(_best_matching(cosine).mean().item(), len(nearest.unique()) / len(W_dec), nearest)
+
+
+def _best_matching(cosine: Tensor) -> Tensor:
+    """The cosines of the one-to-one matching of largest sum: one per row or column, whichever are fewer."""
+    short = cosine if len(cosine) <= cosine.shape[1] else cosine.T.contiguous()
+    rows, columns = assignment.largest(short.numpy())
+    return short[rows, columns]
 
 
 def _unit(rows: Tensor) -> Tensor:
@@ -53,27 +61,101 @@ def detection(latents: Tensor, activations: csr_array, feature: Tensor) -> tuple
         activations: [rows, n_features], the true activations; a feature fires where it is above 0.
         feature: [d_sae], from `match`.
     """
-    wanted, column = feature.unique(return_inverse=True)
-    fires = torch.from_numpy(activations[:, wanted.numpy()].toarray() > 0)[:, column]
-    active = latents != 0
-    both = (active & fires).sum(0).float()
-    precision = _ratio(both, active.sum(0).float())
-    recall = _ratio(both, fires.sum(0).float())
-    f1 = _ratio(2 * precision * recall, precision + recall)
-    return f1.mean().item(), precision.mean().item(), recall.mean().item()
+    counts = _Counts(feature, activations.shape[1])
+    counts.add(SparseLatents.of(latents), activations)
+    return counts.detection()
+
+
+class _Counts:
+    """Rows in which each latent is active, its feature fires, and both happen: [d_sae] each."""
+
+    def __init__(self, feature: Tensor, n_features: int) -> None:
+        self.feature = feature.numpy()
+        self.active, self.both = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
+        self.fires = np.zeros(n_features, np.int64)
+
+    def add(self, latents: SparseLatents, activations: csr_array) -> None:
+        """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
+        n_features = len(self.fires)
+        firing = activations.data > 0
+        row = np.repeat(np.arange(len(latents)), np.diff(activations.indptr))[firing]
+        column = activations.indices[firing]
+        table = np.zeros((len(latents), n_features), bool)
+        table[row, column] = True
+        hit = table.ravel()[latents.row * n_features + self.feature[latents.indices]]
+        self.fires += np.bincount(column, minlength=n_features)
+        self.active += np.bincount(latents.indices, minlength=latents.width)
+        self.both += np.bincount(latents.indices[hit], minlength=latents.width)
+
+    def detection(self) -> tuple[float, float, float]:
+        """Mean F1, precision and recall over latents."""
+        both, active, fires = (torch.from_numpy(n).float() for n in (self.both, self.active, self.fires[self.feature]))
+        precision, recall = _ratio(both, active), _ratio(both, fires)
+        f1 = _ratio(2 * precision * recall, precision + recall)
+        return f1.mean().item(), precision.mean().item(), recall.mean().item()
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator, 0.0)
 
 
-def explained_variance(hidden: Tensor, reconstruction: Tensor) -> float | None:
-    """1 - E|x - x_hat|^2 / (E|x|^2 - |E x|^2) over rows; None where the activations do not vary."""
-    rows = len(hidden)
-    mean = hidden.sum(0).double() / rows
-    variance = hidden.pow(2).sum().item() / rows - mean.pow(2).sum().item()
-    residual = (hidden - reconstruction).pow(2).sum().item() / rows
-    return None if variance < 1e-10 else 1 - residual / variance
+class _Variance:
+    """Sums over rows from which explained variance is taken."""
+
+    def __init__(self) -> None:
+        self.rows, self.squares, self.residual = 0, 0.0, 0.0
+        self.total = torch.zeros(1, dtype=torch.float64)  # [d] once there are rows
+
+    def add(self, hidden: Tensor, reconstruction: Tensor) -> None:
+        """Count rows [rows, d]."""
+        self.rows += len(hidden)
+        self.total = self.total + hidden.double().sum(0)
+        self.squares += hidden.double().square().sum().item()
+        self.residual += (hidden - reconstruction).double().square().sum().item()
+
+    def explained(self) -> float | None:
+        """1 - E|x - x_hat|^2 / (E|x|^2 - |E x|^2) over rows; None where the activations do not vary."""
+        mean = self.total / self.rows
+        variance = self.squares / self.rows - mean.pow(2).sum().item()
+        return None if variance < 1e-10 else 1 - self.residual / self.rows / variance
+
+
+class GroundTruth:
+    """The ground truth of one SAE, counted chunk by chunk of a sample.
+
+    Args:
+        matched: from `match`; equal for every sample.
+        n_features: features of the world.
+    """
+
+    def __init__(self, matched: Match, n_features: int) -> None:
+        self._matched, self._counts, self._variance = matched, _Counts(matched.feature, n_features), _Variance()
+
+    def add(self, latents: SparseLatents, reconstruction: Tensor, hidden: Tensor, activations: csr_array) -> None:
+        """Count rows: latents [rows, d_sae], reconstruction and hidden [rows, d], activations [rows, n_features]."""
+        self._counts.add(latents, activations)
+        self._variance.add(hidden, reconstruction)
+
+    def records(self) -> list[Record]:
+        """All ground-truth records."""
+        f1, precision, recall = self._counts.detection()
+        variance, rows = self._variance.explained(), self._variance.rows
+        values = {
+            "mcc": self._matched.mcc,
+            "f1": f1,
+            "precision": precision,
+            "recall": recall,
+            "uniqueness": self._matched.uniqueness,
+            "l0": int(self._counts.active.sum()) / rows,
+            "dead_latents": float((self._counts.active == 0).sum()),
+        }
+        found = [record("ground_truth", name, value, n_test=rows) for name, value in values.items()]
+        reason = None if variance is not None else "the sampled activations do not vary"
+        status = "ok" if variance is not None else "undefined_denominator"
+        return [
+            *found,
+            record("ground_truth", "explained_variance", variance, n_test=rows, status=status, reason=reason),
+        ]
 
 
 def ground_truth(
@@ -85,23 +167,8 @@ def ground_truth(
         latents: [rows, d_sae].
         reconstruction, hidden: [rows, d].
         activations: [rows, n_features] true activations.
-        matched: from `match`; equal for every sample.
+        matched: from `match`.
     """
-    f1, precision, recall = detection(latents, activations, matched.feature)
-    variance = explained_variance(hidden, reconstruction)
-    values = {
-        "mcc": matched.mcc,
-        "f1": f1,
-        "precision": precision,
-        "recall": recall,
-        "uniqueness": matched.uniqueness,
-        "l0": (latents != 0).sum().item() / len(latents),
-        "dead_latents": float((latents == 0).all(dim=0).sum()),
-    }
-    rows = [record("ground_truth", name, value, n_test=len(latents)) for name, value in values.items()]
-    reason = None if variance is not None else "the sampled activations do not vary"
-    status = "ok" if variance is not None else "undefined_denominator"
-    return [
-        *rows,
-        record("ground_truth", "explained_variance", variance, n_test=len(latents), status=status, reason=reason),
-    ]
+    found = GroundTruth(matched, activations.shape[1])
+    found.add(SparseLatents.of(latents), reconstruction, hidden, activations)
+    return found.records()

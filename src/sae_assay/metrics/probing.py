@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,10 +21,13 @@ from sae_assay.metrics.probes import draw_sample
 from sae_assay.metrics.records import Record, record, too_narrow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Generator, Tensor
 
+    from sae_assay.metrics.latents import SparseLatents
+
+Selection = Literal["raw", "normalised"]
 COMPONENTS = {"sparse_probing": ("accuracy",), "sae_probes": ("auc", "f1", "accuracy")}
 C_GRID = np.logspace(5, -5, 10)
 """Largest first: among equally good values the first is taken, as in the package."""
@@ -45,8 +48,8 @@ class ProbingInput:
 
     task: str
     task_kind: str | None
-    train_latents: Tensor
-    test_latents: Tensor
+    train_latents: SparseLatents
+    test_latents: SparseLatents
     train_positives: int
     test_positives: int
     train_order: Tensor
@@ -62,8 +65,18 @@ class ProbingDraws:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _Rows:
     """Rows and labels of one fit and of its test."""
+
+    train: SparseLatents
+    train_labels: Tensor
+    test: SparseLatents
+    test_labels: Tensor
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One fit and its test on the best-ranked latents, best first: train [rows, most] and test [rows, most]."""
 
     train: Tensor
     train_labels: Tensor
@@ -81,32 +94,49 @@ def draw(train: tuple[int, int], test: tuple[int, int], n_ks: int, generator: Ge
     return ProbingDraws([d[0] for d in drawn], [d[1] for d in drawn])
 
 
-def sparse_probing(tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws], ks: Sequence[int]) -> list[Record]:
+def sparse_probing(
+    tasks: Sequence[ProbingInput], draws: Sequence[ProbingDraws], ks: Sequence[int], selection: Selection = "raw"
+) -> list[Record]:
     """SAEBench's procedure on every task at every k_probe.
 
     Args:
         draws: one per task, holding one set of negatives for each of `ks`.
+        selection: how latents are ranked: `raw`, SAEBench's, or `normalised`, as in the audit's synthetic code.
     """
+    ranked = {"raw": _by_mean_difference, "normalised": _by_normalised_difference}[selection]
+    most = max(ks, default=0)
+    seen: dict[tuple[int, ...], _Problem] = {}  # rows of the k_probe before; draws that return are prepared once
     records: list[Record] = []
     for i, k in enumerate(ks):
-        fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.shape[1]]
+        fitting = [t for t in range(len(tasks)) if k <= tasks[t].train_latents.width]
         records += _too_narrow(tasks, k, "sparse_probing")
-        drawn = {t: _redrawn(tasks[t], draws[t].train[i], draws[t].test[i]) for t in fitting}
+        keys = {t: (t, id(draws[t].train[i]), id(draws[t].test[i])) for t in fitting}
+        seen = {
+            key: seen.get(key) or _chosen(_redrawn(tasks[t], draws[t].train[i], draws[t].test[i]), ranked, most)
+            for t, key in keys.items()
+        }
+        drawn = {t: seen[key] for t, key in keys.items()}
         for group in _of_similar_size(fitting, drawn):
             problems = [drawn[t] for t in group]
-            batch = _Batch(problems, [_by_mean_difference(p)[:k] for p in problems])
+            batch = _Batch(problems, k)
             theta = logistic.fit(batch.x, batch.y, batch.counts.double(), torch.ones(len(problems)))
             scores = {"accuracy": batch.test_accuracy(theta)}
             records += _records([tasks[t] for t in group], problems, scores, "sparse_probing", k)
     return records
 
 
-def _redrawn(task: ProbingInput, train: Tensor, test: Tensor) -> _Problem:
-    def rows(latents: Tensor, positives: int, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        labels = torch.cat([torch.ones(positives), torch.zeros(len(negatives))])
-        return torch.cat([latents[:positives], latents[negatives]]), labels
+def _chosen(rows: _Rows, ranked: Callable[[_Rows], Tensor], most: int) -> _Problem:
+    latents = ranked(rows)[:most]
+    train, test = (part.columns(latents) for part in (rows.train, rows.test))
+    return _Problem(train, rows.train_labels, test, rows.test_labels)
 
-    return _Problem(
+
+def _redrawn(task: ProbingInput, train: Tensor, test: Tensor) -> _Rows:
+    def rows(latents: SparseLatents, positives: int, negatives: Tensor) -> tuple[SparseLatents, Tensor]:
+        labels = torch.cat([torch.ones(positives), torch.zeros(len(negatives))])
+        return latents.take(torch.cat([torch.arange(positives), negatives])), labels
+
+    return _Rows(
         *rows(task.train_latents, task.train_positives, train), *rows(task.test_latents, task.test_positives, test)
     )
 
@@ -118,22 +148,22 @@ def sae_probes(tasks: Sequence[ProbingInput], ks: Sequence[int], seed: int = 1) 
         seed: of the six folds that tasks of 13 to 127 training rows are split into; 1 is the package's.
     """
     records: list[Record] = []
-    all_problems = [_fixed(t) for t in tasks]
+    most = max(ks, default=0)
+    all_problems = [_chosen(_fixed(t), _by_normalised_difference, most) for t in tasks]
     folds = [_folds(p.train_labels.numpy(), seed) for p in all_problems]
     small = [t for t, found in enumerate(folds) if not found]
     for t in small:
         n = len(all_problems[t].train)
         reason = f"{n} training rows give no fold with both classes"
         records += unavailable(tasks[t].task, tasks[t].task_kind, ks, "sae_probes", "too_few_rows", reason)
-    rankings = [_by_normalised_difference(p) for p in all_problems]
     for k in ks:
-        wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.shape[1]]
+        wide = [t for t in range(len(tasks)) if t not in small and k <= tasks[t].train_latents.width]
         records += _too_narrow([tasks[t] for t in range(len(tasks)) if t not in small], k, "sae_probes")
         # Folds multiply the work, so tasks with folds and tasks with one hold-out are batched apart.
         parts = [t for t in wide if len(folds[t]) == 1], [t for t in wide if len(folds[t]) > 1]
         for group in (group for part in parts for group in _of_similar_size(part, all_problems)):
             problems = [all_problems[t] for t in group]
-            batch = _Batch(problems, [rankings[t][:k] for t in group])
+            batch = _Batch(problems, k)
             scores = _tuned_scores(batch, [folds[t] for t in group])
             records += _records([tasks[t] for t in group], problems, scores, "sae_probes", k)
     return records
@@ -145,38 +175,37 @@ def _of_similar_size(tasks: list[int], problems: Mapping[int, _Problem] | Sequen
     return [group for side in (False, True) if (group := [t for t in tasks if large[t] is side])]
 
 
-def _fixed(task: ProbingInput) -> _Problem:
-    return _Problem(
-        task.train_latents[task.train_order],
+def _fixed(task: ProbingInput) -> _Rows:
+    return _Rows(
+        task.train_latents.take(task.train_order),
         (task.train_order < task.train_positives).float(),
-        task.test_latents[task.test_order],
+        task.test_latents.take(task.test_order),
         (task.test_order < task.test_positives).float(),
     )
 
 
-def _by_mean_difference(problem: _Problem) -> Tensor:
-    return _difference(problem.train, problem.train_labels).abs().argsort(descending=True, stable=True)
+def _by_mean_difference(rows: _Rows) -> Tensor:
+    return _difference(rows).abs().argsort(descending=True, stable=True)
 
 
-def _by_normalised_difference(problem: _Problem) -> Tensor:
-    latents = problem.train
-    scale = latents.abs().sum(0) / ((latents != 0).sum(0) + 1e-6) + 1e-6
-    return _difference(latents / scale, problem.train_labels).abs().argsort(descending=True, stable=True)
+def _by_normalised_difference(rows: _Rows) -> Tensor:
+    size = rows.train.magnitudes() / (rows.train.counts() + 1e-6) + 1e-6
+    return (_difference(rows) / size).abs().argsort(descending=True, stable=True)
 
 
-def _difference(latents: Tensor, labels: Tensor) -> Tensor:
-    return latents[labels > 0.5].mean(0) - latents[labels < 0.5].mean(0)
+def _difference(rows: _Rows) -> Tensor:
+    """Difference of the classes' means of each latent [d_sae], float64."""
+    labels = rows.train_labels
+    positive = (labels > 0.5).sum()
+    return rows.train.sums(torch.where(labels > 0.5, 1 / positive.double(), -1 / (len(labels) - positive).double()))
 
 
 class _Batch:
     """Problems of different sizes, padded: x [problems, rows, k], y and counts [problems, rows], and the same to test."""
 
-    def __init__(self, problems: Sequence[_Problem], columns: Sequence[Tensor]) -> None:
-        self.x, self.y, self.counts = _pad(
-            [(p.train[:, c], p.train_labels) for p, c in zip(problems, columns, strict=True)]
-        )
-        test = [(p.test[:, c], p.test_labels) for p, c in zip(problems, columns, strict=True)]
-        self.test_x, self.test_y, self.test_counts = _pad(test)
+    def __init__(self, problems: Sequence[_Problem], k: int) -> None:
+        self.x, self.y, self.counts = _pad([(p.train[:, :k], p.train_labels) for p in problems])
+        self.test_x, self.test_y, self.test_counts = _pad([(p.test[:, :k], p.test_labels) for p in problems])
 
     def test_accuracy(self, theta: Tensor) -> Tensor:
         return classification.accuracy(logistic.logits(self.test_x, theta) > 0, self.test_y, self.test_counts)
@@ -285,7 +314,7 @@ def _records(
 def _too_narrow(tasks: Sequence[ProbingInput], k: int, metric: str) -> list[Record]:
     rows = []
     for task in tasks:
-        if (width := task.train_latents.shape[1]) < k:
+        if (width := task.train_latents.width) < k:
             rows += unavailable(task.task, task.task_kind, [k], metric, **too_narrow("k_probe", k, width))
     return rows
 

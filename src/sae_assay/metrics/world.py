@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 
 from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.probes import Probes
 from sae_assay.metrics.records import Record
 from sae_assay.seeds import torch_generator
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
     from sae_assay.evaluation import EvaluationSet, Task
 
-DENSE_VALUES = 200_000_000
-"""Largest latent matrix (rows x d_sae) that is kept whole; a larger one is encoded task by task."""
+SAMPLE_CHUNK = 4096
+"""Rows of the unbiased sample that ground truth looks at together."""
 
 
 class Sae(Protocol):
@@ -32,7 +34,7 @@ class Sae(Protocol):
 
     def encode(self, x: Tensor) -> Tensor: ...
 
-    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor: ...
+    def decode(self, f: Any, x: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -64,29 +66,27 @@ def draw(evaluation: EvaluationSet, metrics: dict[str, Any]) -> Draws:
 
 
 class Latents:
-    """An SAE's latents on an evaluation set's rows, encoded once where they fit.
+    """An SAE's latents on an evaluation set's rows, encoded once.
 
     Args:
-        encode: latents [n, d_sae] of positions [n].
+        encode: dense latents [n, d_sae] of positions [n].
         rows: number of positions.
     """
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int, chunk: int = 4096) -> None:
-        self._encode, self._chunk = encode, chunk
-        self._all = self._encoded(torch.arange(rows)) if rows * d_sae <= DENSE_VALUES else None
+    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int) -> None:
+        self._all = SparseLatents.encoded(encode, rows, d_sae)
+
+    def take(self, rows: Tensor) -> SparseLatents:
+        """The latents of positions [n]."""
+        return self._all.take(rows)
 
     def at(self, rows: Tensor) -> Tensor:
-        """[*rows.shape, d_sae]"""
-        flat = rows.flatten()
-        found = self._encoded(flat) if self._all is None else self._all[flat]
-        return found.view(*rows.shape, -1)
+        """Dense [*rows.shape, d_sae]"""
+        return self._all.take(rows.flatten()).dense().view(*rows.shape, -1)
 
     def finite(self) -> bool:
-        """False if a latent is known not to be finite; latents that are not kept are judged by their scores."""
-        return self._all is None or bool(torch.isfinite(self._all).all())
-
-    def _encoded(self, rows: Tensor) -> Tensor:
-        return torch.cat([self._encode(part) for part in rows.split(self._chunk)])
+        """False if a latent is not finite."""
+        return bool(np.isfinite(self._all.values).all())
 
 
 def oracle_latents(evaluation: EvaluationSet, d_sae: int) -> Latents:
@@ -133,16 +133,7 @@ def score(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
 
 
 def _truth(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
-    records: list[Record] = []
-    if "ground_truth" in metrics:
-        pool, rows = subject.evaluation.pool, torch.from_numpy(subject.evaluation.sample).long()
-        latents = subject.latents.at(rows)
-        activations = csr_array((pool.values, pool.indices, pool.indptr), shape=(len(pool), pool.num_features))
-        hidden = torch.from_numpy(pool.hidden)[rows]
-        sample = activations[rows.numpy()]
-        records = ground_truth.ground_truth(
-            latents, subject.sae.decode(latents, hidden), hidden, sample, subject.matched
-        )
+    records = _ground_truth(subject) if "ground_truth" in metrics else []
     name = (subject.substrate, subject.sae_id, subject.evaluation_seed)
     if "known_validity" in metrics:
         tau = metrics["known_validity"]["tau"]
@@ -150,6 +141,16 @@ def _truth(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
     if "pure_noise" in metrics:
         records.append(positive_controls.pure_noise(metrics["pure_noise"]["tau"], *name))
     return records
+
+
+def _ground_truth(subject: Subject) -> list[Record]:
+    pool = subject.evaluation.pool
+    activations = csr_array((pool.values, pool.indices, pool.indptr), shape=(len(pool), pool.num_features))
+    found = ground_truth.GroundTruth(subject.matched, pool.num_features)
+    for rows in torch.from_numpy(subject.evaluation.sample).long().split(SAMPLE_CHUNK):
+        latents, hidden = subject.latents.take(rows), torch.from_numpy(pool.hidden)[rows]
+        found.add(latents, subject.sae.decode(latents, hidden), hidden, activations[rows.numpy()])
+    return found.records()
 
 
 def _probing(subject: Subject, tasks: Sequence[Task], metrics: dict[str, Any]) -> list[Record]:
@@ -165,7 +166,8 @@ def _probing(subject: Subject, tasks: Sequence[Task], metrics: dict[str, Any]) -
         if not inputs:
             continue
         if metric == "sparse_probing":
-            records += probing.sparse_probing(inputs, [subject.draws.probing[i.task] for i in inputs], ks)
+            draws = [subject.draws.probing[i.task] for i in inputs]
+            records += probing.sparse_probing(inputs, draws, ks, metrics[metric].get("selection", "raw"))
         else:
             records += probing.sae_probes(inputs, ks)
     return records
@@ -175,8 +177,8 @@ def _probing_input(subject: Subject, task: Task) -> probing.ProbingInput:
     return probing.ProbingInput(
         task.id,
         task.kind,
-        subject.latents.at(_positions(task, "train")),
-        subject.latents.at(_positions(task, "test")),
+        subject.latents.take(_positions(task, "train")),
+        subject.latents.take(_positions(task, "test")),
         task.counts["train_positives"],
         task.counts["test_positives"],
         _positions(task, "train_order"),

@@ -1,0 +1,140 @@
+"""The reference's side of `benchmarks/validity.py`, run with envs/saebench's Python and the reference on PYTHONPATH.
+
+    python benchmarks/validity_peer.py data CACHE
+    python benchmarks/validity_peer.py score CACHE ARCH
+
+The reference runs as it is: `generate` makes its pool and tasks, `run_one_sae` scores. Three things are put around it:
+its download of the world becomes a load of the same files, timers stand around the functions that `run_one_sae` calls,
+and each TPP and SCR task's state of torch's global generator is noted before the task takes its draws. Its second
+probing mode (`sae_probes`) is called right after the first on the same rows, timed apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+torch.set_num_threads(1)
+
+from sae_lens import SAE  # noqa: E402
+from sae_lens.synthetic import SyntheticModel  # noqa: E402
+from saebench_audit.runners.eval import _try_fold_W_dec_norm  # noqa: E402
+from saebench_audit.synthetic import data_gen, run_eval  # noqa: E402
+
+SEED = 1234  # the reference's default
+REPO = "world"
+KS = [1, 2, 4, 8, 16, 32, 64]
+NS = [1, 2, 5, 10, 20, 50, 100, 500]
+
+
+class Stages:
+    """CPU seconds (user and system, this process) of each stage; what runs between stages is `rest`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **options: Any) -> Any:
+            start = time.process_time()
+            try:
+                return function(*args, **options)
+            finally:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
+
+        return run
+
+
+def data(cache: Path) -> dict[str, Any]:
+    """The reference's pool, labels and tasks of one seed, in CACHE/data; its seconds are kept beside them."""
+    start = time.process_time()
+    data_gen.generate(REPO, None, SEED, cache / "data", device="cpu")
+    found = {"data_generation": time.process_time() - start, "peak_mib": _peak()}
+    (cache / "data_seconds.json").write_text(json.dumps(found))
+    return found
+
+
+def score(cache: Path, arch: str) -> dict[str, Any]:
+    """One SAE, all metrics: CACHE/peer/ARCH.json (the reference's own record), .npz (states) and seconds per stage."""
+    stages, states, more = Stages(), {}, {}
+    sae = SAE.load_from_disk(str(cache / "saes" / arch), device="cpu")
+    _try_fold_W_dec_norm(sae)
+    for stage, name in (
+        ("ground_truth", "compute_ground_truth"),
+        ("pool_encode", "encode_in_chunks"),
+        ("sparse_probing", "balanced_split"),
+    ):
+        setattr(run_eval, name, stages.timed(stage, getattr(run_eval, name)))
+    fit = run_eval.run_sae_probes_for_task
+    first, second = stages.timed("sparse_probing", fit), stages.timed("sae_probes", fit)
+
+    def both_modes(*args: Any, **options: Any) -> Any:
+        more[len(more)] = second(*args, **{**options, "mode": "sae_probes"})
+        return first(*args, **options)
+
+    split = run_eval.balanced_split
+
+    def noted_split(*args: Any, seed: int) -> Any:
+        found = split(*args, seed=seed)
+        states[f"train.{seed:03d}"], states[f"test.{seed:03d}"] = (rows.numpy() for rows in found)
+        return found
+
+    def noted(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        run = stages.timed(stage, function)
+
+        def with_state(*args: Any, **options: Any) -> Any:
+            states[f"{stage}.{sum(name.startswith(stage) for name in states):03d}"] = torch.get_rng_state().numpy()
+            return run(*args, **options)
+
+        return with_state
+
+    run_eval.balanced_split = noted_split
+    run_eval.run_sae_probes_for_task = both_modes
+    run_eval.run_tpp_for_sibling_group = noted("tpp", run_eval.run_tpp_for_sibling_group)
+    run_eval.run_scr_for_task = noted("scr", run_eval.run_scr_for_task)
+    target = cache / "peer" / f"{arch}.json"
+    start = time.process_time()
+    record = run_eval.run_one_sae(
+        entry=run_eval.PanelEntry(arch, "benchmark", arch, REPO, None),
+        sae=sae,
+        shared_dir=cache / "data",
+        out_path=target,
+        probe_ks=KS,
+        tpp_ns=NS,
+        scr_ns=NS,
+        device="cpu",
+        force=True,
+    )
+    total = time.process_time() - start
+    assert record is not None
+    record["sae_probes"] = dict(zip(record["sparse_probing"], more.values(), strict=False))
+    target.write_text(json.dumps(record))
+    np.savez_compressed(target.with_suffix(".npz"), **states)
+    rest = total - sum(stages.seconds.values())
+    return {**stages.seconds, "rest": rest, "peak_mib": _peak()}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def main() -> None:
+    what, cache, *arch = sys.argv[1:]
+    folder = Path(cache)
+    SyntheticModel.from_pretrained = lambda *_, **__: SyntheticModel.load_from_disk(folder / "world" / "library")
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = data(folder) if what == "data" else score(folder, *arch)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""An SAE's latents on many rows, kept sparse: a few dozen of thousands are active in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CHUNK = 512
+"""Rows encoded at a time: their dense latents stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class SparseLatents:
+    """Latents [rows, width] in compressed sparse rows.
+
+    Attributes:
+        indptr: int64 [rows + 1]; row i's active latents are `indices[indptr[i]:indptr[i + 1]]`.
+        indices: int32 [active], ascending within a row.
+        values: float32 [active], never 0.
+        width: d_sae.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]
+    width: int
+
+    @classmethod
+    def of(cls, dense: Tensor) -> SparseLatents:
+        """From dense latents [rows, width]; what is not a number counts as active."""
+        array = dense.numpy()
+        rows, width = array.shape
+        at = np.flatnonzero(array != 0)
+        indptr = np.searchsorted(at, np.arange(rows + 1) * width)
+        return cls(indptr, (at % width).astype(np.int32), array.ravel()[at], width)
+
+    @classmethod
+    def encoded(cls, encode: Callable[[Tensor], Tensor], rows: int, width: int) -> SparseLatents:
+        """From an encoder of positions [n] to dense latents [n, width], called chunk by chunk."""
+        if not rows:
+            return cls(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), width)
+        return cls.concatenate([cls.of(encode(part)) for part in torch.arange(rows).split(CHUNK)])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SparseLatents]) -> SparseLatents:
+        """All rows, in the order given."""
+        starts = np.cumsum([0] + [int(part.indptr[-1]) for part in parts])
+        indptr = [part.indptr[1:] + start for part, start in zip(parts, starts, strict=False)]
+        return cls(
+            np.concatenate([np.zeros(1, np.int64), *indptr]),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            parts[0].width,
+        )
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """The row of each active latent [active]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    def take(self, rows: Tensor) -> SparseLatents:
+        """These rows, in this order."""
+        chosen = rows.numpy()
+        lengths = self.indptr[chosen + 1] - self.indptr[chosen]
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        source = np.repeat(self.indptr[chosen] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return SparseLatents(indptr, self.indices[source], self.values[source], self.width)
+
+    def dense(self) -> Tensor:
+        """[rows, width]"""
+        out = np.zeros((len(self), self.width), self.values.dtype)
+        out.ravel()[self.row * self.width + self.indices] = self.values
+        return torch.from_numpy(out)
+
+    def columns(self, chosen: Tensor) -> Tensor:
+        """Dense [rows, k] of different latents [k]."""
+        place = np.full(self.width, -1)
+        place[chosen.numpy()] = np.arange(len(chosen))
+        column = place[self.indices]
+        kept = column >= 0
+        out = np.zeros((len(self), len(chosen)), self.values.dtype)
+        out[self.row[kept], column[kept]] = self.values[kept]
+        return torch.from_numpy(out)
+
+    def sums(self, weights: Tensor | None = None) -> Tensor:
+        """Sum over rows of each latent [width], float64, each row by its weight [rows] where given."""
+        values = self.values if weights is None else self.values * weights.numpy()[self.row]
+        return torch.from_numpy(np.bincount(self.indices, values, self.width))
+
+    def magnitudes(self) -> Tensor:
+        """Sum over rows of each latent's magnitude [width], float64."""
+        return torch.from_numpy(np.bincount(self.indices, np.abs(self.values), self.width))
+
+    def counts(self) -> Tensor:
+        """Rows in which each latent is active [width]."""
+        return torch.from_numpy(np.bincount(self.indices, minlength=self.width))
+
+    def __matmul__(self, matrix: Tensor) -> Tensor:
+        """[rows, d] from [width, d]."""
+        shape = (len(self), self.width)
+        return torch.from_numpy(csr_array((self.values, self.indices, self.indptr), shape=shape) @ matrix.numpy())

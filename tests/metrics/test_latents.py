@@ -1,0 +1,48 @@
+"""Sparse latents against the dense ones that they hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sae_assay.metrics.latents import CHUNK, SparseLatents
+
+
+@pytest.fixture(scope="module")
+def dense() -> torch.Tensor:
+    g = torch.Generator().manual_seed(3)
+    f = torch.randn(50, 12, generator=g) * (torch.rand(50, 12, generator=g) < 0.3)
+    f[7], f[:, 4] = 0, 0
+    return f
+
+
+def test_dense_rows_and_columns(dense) -> None:
+    sparse, rows = SparseLatents.of(dense), torch.tensor([49, 7, 0, 7])
+    assert torch.equal(sparse.dense(), dense) and len(sparse) == 50
+    assert torch.equal(sparse.take(rows).dense(), dense[rows])
+    assert torch.equal(sparse.columns(torch.tensor([11, 0, 4])), dense[:, [11, 0, 4]])
+    assert torch.equal(SparseLatents.concatenate([sparse.take(rows), sparse]).dense(), torch.cat([dense[rows], dense]))
+
+
+def test_sums_counts_and_products(dense) -> None:
+    sparse, weights = SparseLatents.of(dense), torch.linspace(-1, 1, 50).double()
+    torch.testing.assert_close(sparse.sums(), dense.double().sum(0))
+    torch.testing.assert_close(sparse.sums(weights), (dense.double() * weights[:, None]).sum(0))
+    torch.testing.assert_close(sparse.magnitudes(), dense.double().abs().sum(0))
+    assert torch.equal(sparse.counts(), (dense != 0).sum(0))
+    matrix = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sparse @ matrix, dense @ matrix)
+
+
+def test_encoding_chunk_by_chunk() -> None:
+    sparse = SparseLatents.encoded(lambda rows: torch.stack([rows % 3, rows], 1).float(), CHUNK + 5, 2)
+    assert sparse.dense()[[4, CHUNK + 4]].tolist() == [[1, 4], [(CHUNK + 4) % 3, CHUNK + 4]]
+    assert len(SparseLatents.encoded(lambda rows: rows, 0, 2)) == 0
+
+
+def test_what_is_not_a_number_is_kept(dense) -> None:
+    broken = dense.clone()
+    broken[7, 4] = torch.nan
+    assert SparseLatents.of(broken).take(torch.tensor([7])).values.tolist() == pytest.approx(
+        [float("nan")], nan_ok=True
+    )
