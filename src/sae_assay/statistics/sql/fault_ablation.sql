@@ -59,7 +59,7 @@ noises AS (
         rho_at_one(ratio(b.ms_sae, b.ms_e), b.n) AS rho_repaired,
         ratio(b.ms_e, a.ms_e) AS variance_ratio,
         -- the two noises come from the same rows and draws: Pitman and Morgan's limits for correlated variances
-        greatest(-1, least(1, ratio(e_product, a.df * sqrt(a.ms_e * b.ms_e)))) AS noise_correlation
+        ratio(e_product, a.df * sqrt(a.ms_e * b.ms_e)) AS noise_correlation
     FROM squares AS a
     JOIN squares AS b USING (cell_id)
     JOIN products USING (cell_id)
@@ -111,18 +111,15 @@ correlations AS (
         cell_id, truth, n_cells, residual_df,
         CASE WHEN usable THEN cosine(left_kept, left_truth) END AS r_kept,
         CASE WHEN usable THEN cosine(left_repaired, left_truth) END AS r_repaired,
-        CASE WHEN usable THEN cosine(left_kept, left_repaired) END AS r_between,
-        sqrt(1 / nullif(greatest(residual_df - 1, 0), 0)) AS se
+        CASE WHEN usable THEN cosine(left_kept, left_repaired) END AS r_between
     FROM fitted
 ),
 
--- both correlate with one truth over the same SAEs: Zou's limits for overlapping correlations
+-- both correlate with one truth over the same SAEs: the delta method's standard error of their difference (Olkin and Finn)
 validities AS (
     SELECT
-        *,
-        fisher_limit(r_kept, -1, se) AS kept_low, fisher_limit(r_kept, 1, se) AS kept_high,
-        fisher_limit(r_repaired, -1, se) AS repaired_low, fisher_limit(r_repaired, 1, se) AS repaired_high,
-        overlap_correlation(r_repaired, r_kept, r_between) AS overlap
+        *, r_repaired - r_kept AS change,
+        t_quantile(0.975, CAST(residual_df - 1 AS DOUBLE)) * change_se(r_kept, r_repaired, r_between, residual_df - 1) AS half
     FROM correlations
 ),
 
@@ -134,9 +131,7 @@ SELECT
     c.*, coalesce(k, 0) AS n_saes, coalesce(n, 0) AS n_seeds, counts.n_tasks,
     kept.n_tasks AS n_tasks_saebench, p.truth, mean_kept AS mean_saebench, mean_repaired,
     n_cells, residual_df, r_kept AS residual_saebench, r_repaired AS residual_repaired,
-    r_repaired - r_kept AS residual_change,
-    r_repaired - r_kept - zou_arm(r_repaired - repaired_low, kept_high - r_kept, overlap) AS residual_change_low,
-    r_repaired - r_kept + zou_arm(repaired_high - r_repaired, r_kept - kept_low, overlap) AS residual_change_high,
+    change AS residual_change, change - half AS residual_change_low, change + half AS residual_change_high,
     sqrt(ms_kept) AS sigma_e_saebench, sqrt(ms_repaired) AS sigma_e_repaired,
     sqrt(variance_ratio) AS noise_ratio,
     sqrt(variance_ratio * (width - sqrt(width * width - 1))) AS noise_ratio_low,
