@@ -129,8 +129,8 @@ def repairs(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.ConcatC
     and `quantity`.
     """
     axes = {
-        "validity": (alt.Scale(zero=False), "change of the correlation with the truth", 0.0),
-        "noise": (alt.Scale(type="log"), "relative noise, repaired / saebench (logarithmic)", 1.0),
+        "validity": (alt.Scale(zero=False), "change of validity", 0.0),
+        "noise": (alt.Scale(type="log"), "relative noise, times (logarithmic)", 1.0),
     }
 
     def axis(group: pl.DataFrame) -> XAxis:

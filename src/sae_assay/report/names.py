@@ -53,11 +53,11 @@ CONTROLS: dict[str, str] = {
 }
 
 REPAIRS: dict[str, str] = {
-    "fix_epoch": "Epoch on validation rows",
-    "fix_overlap": "No test row in training",
-    "fix_cells": "Cells balanced",
-    "fix_negatives": "Negatives fixed",
-    "fix_ties": "Positive effects only",
+    "fix_epoch": "Epoch by validation",
+    "fix_overlap": "No overlap",
+    "fix_cells": "Balanced cells",
+    "fix_negatives": "Fixed negatives",
+    "fix_ties": "Positive effects",
     "fix_direction": "Both directions",
     "strict": "Strict mode",
 }

@@ -270,7 +270,8 @@ def fault_ablation(marts: Marts) -> pl.DataFrame:
             "substrate", "metric", "metric_name", "hp_value", pl.lit(quantity).alias("quantity"),
             pl.col("repair").alias("setting"), kind.alias("kind"), pl.col(column).alias("value"),
             pl.col(f"{column}_low").alias("low"), pl.col(f"{column}_high").alias("high"),
-            pl.when(pl.col(column).is_null()).then(pl.coalesce(reason, pl.lit("not measured"))).alias("note"),
+            pl.when(pl.col("n_tasks") == 0).then(pl.lit("no common task"))
+            .when(pl.col(column).is_null()).then(pl.coalesce(reason, pl.lit("not measured"))).alias("note"),
         )
         for quantity, (column, reason) in quantities.items()
     ]  # fmt: skip
