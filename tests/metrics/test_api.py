@@ -40,7 +40,7 @@ def test_a_function_is_loaded_by_name_and_a_missing_need_says_why() -> None:
     from sae_assay.metrics import tpp
 
     known = api.registry()
-    assert known["tpp"].load() is tpp.saebench
+    assert known["tpp"].load() is tpp.tpp
     with pytest.raises(LookupError, match="metric autointerp cannot run here"):
         known["autointerp"].load()
 

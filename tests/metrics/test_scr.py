@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
 from sae_assay.metrics import scr
@@ -65,3 +68,78 @@ def test_no_rows_is_a_status() -> None:
         ("direction_1", 1),
         ("direction_2", 2),
     }
+
+
+def test_both_directions_are_weighed_by_what_there_is_to_repair() -> None:
+    """As above: direction 1 gains 0 of .5; direction 2 has nothing to repair and loses: without t, s > .5 stays right, so
+    both data sets together go from (.5 + 1) to (.5 + 1) of (1 + 1)."""
+    records = scr.scr(_inputs([0.3, 1.0], -0.5), NS, "fix_direction")
+    assert {(r["component"], r["direction"], r["mode"]) for r in records} == {("score", None, "fix_direction")}
+    assert _rows(records, 1)["score"]["value"] == 0
+
+
+def test_a_tie_has_a_score_where_both_directions_count() -> None:
+    rows = _rows(scr.scr(_inputs([0.6, 1.0], -0.5), NS, "fix_direction"), 1)
+    assert rows["score"]["value"] == 1 and rows["score"]["status"] == "ok"
+
+
+def test_both_directions_without_a_gap_have_no_score() -> None:
+    inputs = _inputs([0.6, 1.0], -0.5)
+    inputs.probes.bias[:2] = 5.0  # probes of target and spurious always say yes: .5, below the biased one's .75
+    rows = _rows(scr.scr(inputs, NS, "fix_direction"), 1)
+    assert rows["score"]["value"] is None and rows["score"]["status"] == "undefined_denominator"
+    assert "0.5000 - 0.7500" in rows["score"]["reason"]
+
+
+@pytest.fixture
+def noisy() -> scr.ScrInput:
+    g = torch.Generator().manual_seed(8)
+    W_dec = torch.nn.functional.normalize(torch.randn(20, 6, generator=g), dim=1)
+
+    def rows(n: int) -> torch.Tensor:
+        t, s = (
+            torch.randn(6, generator=torch.Generator().manual_seed(1)),
+            torch.randn(6, generator=torch.Generator().manual_seed(2)),
+        )
+        noise = torch.randn(2, 2, n, 6, generator=g)
+        half = (torch.arange(n) < n // 2).float()[:, None]
+        target = torch.stack([t + half * s, half * s])
+        spurious = torch.stack([s + half * t, half * t])
+        return torch.stack([target, spurious]) + noise
+
+    train, test = rows(40), rows(30)
+    probes = Probes(torch.randn(3, 6, generator=g), torch.zeros(3), torch.zeros(3, dtype=torch.long), torch.ones(3))
+    direction = test[0, 0].mean(0) - test[0, 1].mean(0), test[1, 0].mean(0) - test[1, 1].mean(0)
+    probes.weight[0], probes.weight[1], probes.weight[2] = *direction, direction[0] + 0.4 * direction[1]
+    encode = [torch.relu(x @ W_dec.T - 0.3) for x in (train, test)]
+    return scr.ScrInput("noisy", "in-in", *encode, test, W_dec, probes)
+
+
+@pytest.mark.parametrize("mode", ["strict", "saebench", "fix_direction"])
+def test_scr_is_blind_to_order_scale_and_number_of_latents_and_to_the_order_of_rows(noisy, mode) -> None:
+    """In every mode: effects are absolute, so that no latent of zero effect is ever ablated."""
+    g = torch.Generator().manual_seed(4)
+    order, scale = torch.randperm(20, generator=g), 0.5 + torch.rand(20, generator=g)
+    rows = torch.randperm(30, generator=g)
+
+    def changed(f: torch.Tensor) -> torch.Tensor:
+        f = (f * scale)[..., order]
+        return torch.cat([torch.zeros(*f.shape[:-1], 5), f], -1)
+
+    moved = dataclasses.replace(
+        noisy,
+        train_latents=changed(noisy.train_latents),
+        test_latents=changed(noisy.test_latents)[:, :, rows],
+        test_hidden=noisy.test_hidden[:, :, rows],
+        W_dec=torch.cat([torch.ones(5, 6), (noisy.W_dec / scale[:, None])[order]]),
+    )
+    ns = [1, 3, 8]
+    before, after = ([r["value"] for r in scr.scr(inputs, ns, mode)] for inputs in (noisy, moved))
+    assert after == pytest.approx(before, abs=1e-6)
+    assert len({v for v in before if v is not None}) > 2
+
+
+def test_latents_that_never_fire_repair_nothing(noisy) -> None:
+    dead = dataclasses.replace(noisy, train_latents=0 * noisy.train_latents, test_latents=0 * noisy.test_latents)
+    values = {r["value"] for r in scr.scr(dead, [1, 8], "strict") if r["status"] == "ok"}
+    assert values == {0.0}

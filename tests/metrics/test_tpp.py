@@ -96,3 +96,50 @@ def test_an_n_beyond_the_width_is_a_row_with_a_status(monosemantic) -> None:
     records = tpp.strict(monosemantic, [1, 9])
     assert [r["status"] for r in records if r["hp_value"] == 9] == ["not_applicable"] * 3
     assert records[-1]["reason"] == "n = 9 exceeds the SAE's 8 latents"
+
+
+def test_each_repair_changes_one_thing(noisy) -> None:
+    """Fixed negatives keep SAEBench's choice of latents (ties included), positive effects keep its draws."""
+    draws, base = _draws(noisy), _by_key(tpp.saebench(noisy, _draws(noisy), NS))
+    fixed, positive = (
+        _by_key(tpp.tpp(noisy, NS, mode, draws))
+        for mode in ("fix_negatives", "fix_ties")  # type: ignore[arg-type]
+    )
+    assert {part for part, _ in fixed} == {part for part, _ in positive} == {"score"}
+    assert positive == {key: base[key] for key in positive}  # NS stay below the number of positive effects here
+    assert fixed["score", 2] != base["score", 2]
+    strict = _by_key(tpp.strict(noisy, NS))
+    assert fixed == pytest.approx({key: strict[key] for key in fixed}, abs=1e-12)
+
+
+def test_a_latent_of_zero_effect_is_ablated_before_a_negative_one_unless_repaired(monosemantic) -> None:
+    """Latent 5 has a negative effect on class 0, so k is 2 there, and the second place goes to a latent of zero effect.
+    All of these fire in every row, so whichever it is, ablating it takes a direction out that some probe reads."""
+    W_dec = torch.cat([torch.eye(4), torch.eye(4)[[1, 0, 1, 1]]])
+    W_dec[5] *= -1
+    f_train, f_test = monosemantic.train_latents.clone(), monosemantic.test_latents.clone()
+    for f in (f_train, f_test):
+        f[..., [4, 6, 7]] = 1.0  # no difference between classes: effect 0
+        f[..., [1, 2, 3]] = 1.0
+        f[0, :, 5] = 0.1
+    inputs = dataclasses.replace(monosemantic, train_latents=f_train, test_latents=f_test, W_dec=W_dec)
+    draws = _draws(inputs)
+    saebench, repaired = (_by_key(tpp.tpp(inputs, NS, m, draws)) for m in ("saebench", "fix_ties"))  # type: ignore[arg-type]
+    assert saebench["score", 1] == repaired["score", 1] == repaired["score", 8] != saebench["score", 8]
+
+
+def test_a_mode_that_draws_needs_draws(noisy) -> None:
+    with pytest.raises(ValueError, match="mode fix_ties draws negatives"):
+        tpp.tpp(noisy, NS, "fix_ties")
+
+
+def test_strict_is_blind_to_the_order_of_rows(noisy) -> None:
+    g = torch.Generator().manual_seed(3)
+    train, test = (torch.randperm(n, generator=g) for n in (60, 25))
+    moved = dataclasses.replace(
+        noisy,
+        train_latents=noisy.train_latents[:, train],
+        test_latents=noisy.test_latents[:, test],
+        test_hidden=noisy.test_hidden[:, test],
+    )
+    assert _by_key(tpp.strict(moved, NS)) == pytest.approx(_by_key(tpp.strict(noisy, NS)), abs=1e-12)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from tests.metrics.conftest import LinearSae, make_sae
 
+from sae_assay import modes
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import ground_truth, world
 from sae_assay.metrics.records import frame
@@ -38,8 +41,16 @@ METRICS = {
     "ground_truth": {},
     "sparse_probing": {"k_probe": [1, 4]},
     "sae_probes": {"k_probe": [1, 4]},
-    "tpp": {"n": [1, 4, 100], "modes": BOTH},
-    "scr": {"n": [1, 4], "modes": BOTH},
+    "tpp": {
+        "n": [1, 4, 100],
+        "modes": BOTH,
+        "fault_ablation": {"modes": ["fix_epoch", "fix_negatives", "fix_ties"], "n": [4, 100]},
+    },
+    "scr": {
+        "n": [1, 4],
+        "modes": BOTH,
+        "fault_ablation": {"modes": ["fix_epoch", "fix_overlap", "fix_cells", "fix_direction"], "n": [4]},
+    },
     "known_validity": {"tau": 0.01},
     "pure_noise": {"tau": 0.1},
 }
@@ -92,7 +103,7 @@ def test_labels_of_the_stored_rows_are_right(built) -> None:
 def test_every_cell_has_one_row_with_a_value_or_a_status(built, features) -> None:
     records = world.score(_subject(built, features, make_sae(16, 24)), METRICS)
     table = frame(records)
-    assert table.height == len(_values(records)) == 8 + 2 * 3 * 1 + 2 * 3 * 3 + 2 * 3 * 3 + 2 * 2 * 4 + 2
+    assert table.height == len(_values(records)) == 8 + 2 * 3 * 1 + 2 * 3 * 3 + 2 * 3 * 3 + 2 * 2 * 4 + 2 + 3 * 2 + 4
     assert set(table.filter(table["value"].is_null())["status"]) >= {"too_few_rows", "not_applicable"}
     assert (table.filter(table["task"] == "none")["reason"] == "by hand").all()
 
@@ -126,3 +137,57 @@ def test_latents_that_are_not_finite_are_refused(built, features) -> None:
     sae.b_dec[3] = torch.nan
     with pytest.raises(ArithmeticError, match="some_sae has latents that are not finite at seed 42"):
         world.score(_subject(built, features, sae), METRICS)
+
+
+def test_single_repairs_leave_the_whole_modes_as_they_were(built, pool, features) -> None:
+    """Same probes, draws and scores to the last bit, whatever else is scored."""
+    whole = {name: {k: v for k, v in part.items() if k != "fault_ablation"} for name, part in METRICS.items()}
+    alone = evaluation_set.build(pool, DEFINITIONS, LIMITS, whole, ("test", "hand", 42))
+    sae = make_sae(16, 24)
+    found = _values(world.score(_subject(built, features, sae), METRICS))
+    matched = ground_truth.match(sae.W_dec, torch.from_numpy(features))
+    draws = world.draw(alone, whole)
+    subject = world.Subject(sae, world.sae_latents(alone, sae), alone, draws, matched, "hand", "some_sae", 42)
+    wanted = _values(world.score(subject, whole))
+    assert {key: found[key] for key in wanted} == wanted and len(found) == len(wanted) + 10
+    assert {key[3] for key in found.keys() - wanted.keys()} == {m for m in modes.MODES if m.startswith("fix_")}
+
+
+def test_a_repair_of_the_scoring_uses_saebenchs_draws_at_its_own_n(built, features) -> None:
+    """At n = 4 all effects chosen are positive, so the tie rule changes nothing and the draws decide."""
+    values = _values(world.score(_subject(built, features, make_sae(16, 24)), METRICS))
+    asked = ("saebench", "fix_ties", "fix_negatives", "fix_epoch")
+    score = {mode: values["tpp", "score", "siblings", mode, 4, None] for mode in asked}
+    assert score["fix_ties"] == score["saebench"] != score["fix_negatives"] and score["fix_epoch"] != score["saebench"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An SAE with its latents permuted and rescaled, behind three dead ones."""
+
+    sae: LinearSae
+    order: torch.Tensor
+    scale: torch.Tensor
+
+    @property
+    def W_dec(self) -> torch.Tensor:
+        return torch.cat([torch.ones(3, 16) / 4, (self.sae.W_dec / self.scale[:, None])[self.order]])
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        f = (self.sae.encode(x) * self.scale)[:, self.order]
+        return torch.cat([torch.zeros(len(f), 3), f], 1)
+
+    def decode(self, f: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
+        return self.sae.decode(f[:, 3:][:, self.order.argsort()] / self.scale, x)
+
+
+def test_strict_scores_do_not_depend_on_order_scale_or_dead_latents_or_batches(built, features) -> None:
+    sae, g = make_sae(16, 24), torch.Generator().manual_seed(6)
+    moved = Moved(sae, torch.randperm(24, generator=g), 0.5 + torch.rand(24, generator=g))
+    hidden = torch.from_numpy(built.pool.hidden)
+    small = world.Latents(lambda rows: moved.encode(hidden[rows]), len(hidden), 27, chunk=7)
+    before = _values(world.score(_subject(built, features, sae), METRICS))
+    after = _values(world.score(_subject(built, features, moved, small), METRICS))
+    strict = [key for key in before if key[3] == "strict" and key[4] != 100]
+    assert len({before[key] for key in strict}) > 8
+    assert {key: after[key] for key in strict} == pytest.approx({key: before[key] for key in strict}, abs=1e-6)

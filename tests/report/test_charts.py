@@ -77,7 +77,8 @@ def test_a_picture_that_says_why_can_be_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["reseed_noise", "truth_scatter", "truth_validity", "trajectories", "trajectory_decisions"]
+    "name",
+    ["reseed_noise", "truth_scatter", "truth_validity", "trajectories", "trajectory_decisions", "fault_ablation"],
 )
 def test_intervals_are_drawn(name: str, charts: Path) -> None:
     text = (charts / f"{name}.json").read_text(encoding="utf-8")

@@ -149,6 +149,23 @@ def _rows(
                             yield {**scr, **status, "value": None}
                         else:
                             yield {**scr, "value": 0.3 * quality + noise.normal(0, 0.1)}
+    if card["substrate"] == "mini":
+        yield from _repaired(lone, quality, noise)
+
+
+def _repaired(lone: dict[str, Any], quality: float, noise: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Modes that repair one fault: TPP's ties make it follow the truth, its epoch nothing; SCR's cells halve its noise."""
+    hp = {"hp_name": "n", "hp_value": 10, "component": "score"}
+    for kind in ("in", "out"):
+        for number in range(3):
+            row = {**lone, **hp, "task": f"{kind}_{number}", "n_train": 512}
+            score = {"fix_ties": 0.1 + 0.4 * quality, "fix_epoch": 0.2}
+            for mode, mean in score.items():
+                tpp = {"metric": "tpp", "task_kind": kind, "n_test": 26, "mode": mode}
+                yield {**row, **tpp, "value": mean + noise.normal(0, 0.03)}
+            if kind == "in":
+                scr = {"metric": "scr", "task_kind": "in-in", "n_test": 200, "mode": "fix_cells"}
+                yield {**row, **scr, "value": 0.3 * quality + noise.normal(0, 0.05)}
 
 
 def score_table(

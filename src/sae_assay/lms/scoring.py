@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from sae_assay.lms.evaluation import Evaluation
     from sae_assay.lms.texts import Texts, TextSet
-    from sae_assay.metrics.records import Mode, Record
+    from sae_assay.metrics.records import Record
+    from sae_assay.modes import Mode
     from sae_assay.saes.encoder import LightSAE
 
 

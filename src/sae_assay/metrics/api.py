@@ -117,7 +117,7 @@ BUILT_IN = (
         "tpp",
         ("score", "intended", "unintended"),
         "n",
-        function="sae_assay.metrics.tpp:saebench",
+        function="sae_assay.metrics.tpp:tpp",
         needs=(_TORCH,),
         exceptions=("unintended",),
     ),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
 
-Mode = Literal["saebench", "strict"]
+    from sae_assay.modes import Mode
+
 Record = dict[str, Any]
 
 ALL_TASKS = "__all__"

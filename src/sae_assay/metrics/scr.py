@@ -4,9 +4,10 @@ Direction 1 ablates the latents of the spurious concept S and looks at the biase
 2 swaps T and S. Score = (changed - original) / (clean - original), in accuracies of the biased probe after ablation,
 the biased probe, and the data's own probe (SAEBench, evals/scr_and_tpp; Karvonen et al. 2025, section 3).
 
-Both modes share this arithmetic; they differ in the rows and probes they are given: `saebench` takes each class's
-first rows at natural rates (the audit's synthetic code), `strict` balances the four cells of T x S and keeps test rows
-out of all training rows. No draw takes part: every row of both classes counts.
+Of the repairs (`sae_assay.modes`) one concerns the arithmetic here: with `direction`, both directions count instead of
+the one of lower original accuracy, which another seed may switch. Their gains and gaps are summed before they are
+divided, so that the direction with more to repair weighs more and a small gap blows nothing up. The other repairs move
+the rows and probes that it is given. No draw takes part: every row of both classes counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assay.metrics.ablation import ablated_logits, alignment, masks_for
 from sae_assay.metrics.probes import Probes
-from sae_assay.metrics.records import Mode, Record, record, too_narrow
+from sae_assay.metrics.records import Record, record, too_narrow
+from sae_assay.modes import REPAIRS, Mode, components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +50,7 @@ class ScrInput:
 
 @dataclass(frozen=True)
 class _Direction:
-    """Accuracies of one direction: changed has one value per n."""
+    """Accuracies of one direction, or their means over both: changed has one value per n."""
 
     clean: float
     original: float
@@ -60,8 +62,18 @@ class _Direction:
         return None if gap < SMALLEST_DENOMINATOR else (self.changed[i] - self.original) / gap
 
 
+def _both(first: _Direction, second: _Direction) -> _Direction:
+    """Mean accuracies over the data of both directions."""
+
+    def mean(a: float, b: float) -> float:
+        return (a + b) / 2
+
+    changed = [mean(a, b) for a, b in zip(first.changed, second.changed, strict=True)]
+    return _Direction(mean(first.clean, second.clean), mean(first.original, second.original), changed)
+
+
 def scr(inputs: ScrInput, ns: Sequence[int], mode: Mode) -> list[Record]:
-    """Both directions, the reported one (lower original accuracy) and SAEBench's own value, at every n."""
+    """Both directions, the reported score (of lower original accuracy, unless repaired) and SAEBench's own value."""
     usable = [n for n in ns if n <= len(inputs.W_dec)]
     directions = (_direction(inputs, usable, TARGET), _direction(inputs, usable, SPURIOUS))
     labels = {
@@ -71,10 +83,12 @@ def scr(inputs: ScrInput, ns: Sequence[int], mode: Mode) -> list[Record]:
         "n_train": 4 * inputs.train_latents.shape[2],
         "n_test": 4 * inputs.test_latents.shape[2],
     }
-    records = []
+    reported = _both(*directions) if REPAIRS[mode].direction else None
+    kept, records = components(mode, COMPONENTS), []
     for n in ns:
         if n in usable:
-            records += _at_n(directions, usable.index(n), {**labels, "hp": ("n", n)})
+            found = _at_n(directions, reported, usable.index(n), {**labels, "hp": ("n", n)})
+            records += [row for row in found if row["component"] in kept]
         else:
             why = too_narrow("n", n, len(inputs.W_dec))
             records += unavailable(inputs.task, inputs.task_kind, [n], mode, **why)
@@ -105,23 +119,22 @@ def _accuracy(logits: Tensor) -> Tensor:
     return (correct.float() / logits.shape[-1]).double()
 
 
-def _at_n(directions: tuple[_Direction, _Direction], i: int, labels: dict[str, Any]) -> list[Record]:
-    scores = [d.score(i) for d in directions]
+def _at_n(
+    directions: tuple[_Direction, _Direction], reported: _Direction | None, i: int, labels: dict[str, Any]
+) -> list[Record]:
+    """Records at one n; `reported` None: the direction of lower original accuracy."""
     records = [
-        _scored(f"direction_{k + 1}", scores[k], directions[k], {**labels, "direction": k + 1}) for k in range(2)
+        _scored(f"direction_{k + 1}", d.score(i), d, {**labels, "direction": k + 1}) for k, d in enumerate(directions)
     ]
     first, second = (d.original for d in directions)
-    if first == second:
+    if reported is None and first == second:
         reason = f"the biased probe's accuracy is {first:.4f} on both data sets, so SAEBench reports neither direction"
         tied = {**labels, "status": "tied_direction", "reason": reason}
         return [*records, *(record("scr", part, None, **tied) for part in ("score", "compatible"))]
-    k = 0 if first < second else 1
-    compatible = 0.0 if scores[k] is None else scores[k]
-    return [
-        *records,
-        _scored("score", scores[k], directions[k], labels),
-        record("scr", "compatible", compatible, **labels),
-    ]
+    chosen = reported or directions[0 if first < second else 1]
+    score = chosen.score(i)
+    compatible = record("scr", "compatible", 0.0 if score is None else score, **labels)
+    return [*records, _scored("score", score, chosen, labels), compatible]
 
 
 def _scored(component: str, value: float | None, direction: _Direction, labels: dict[str, Any]) -> Record:
@@ -138,5 +151,7 @@ def unavailable(
     labels: dict[str, Any] = {"task": task, "task_kind": task_kind, "mode": mode, "status": status, "reason": reason}
     ways = {"direction_1": 1, "direction_2": 2}
     return [
-        record("scr", part, None, hp=("n", n), direction=ways.get(part), **labels) for n in ns for part in COMPONENTS
+        record("scr", part, None, hp=("n", n), direction=ways.get(part), **labels)
+        for n in ns
+        for part in components(mode, COMPONENTS)
     ]

@@ -1,11 +1,13 @@
 """Targeted Probe Perturbation (TPP): does ablating a class's latents hurt that class's probe, and no other?
 
 Score at n = mean over classes c of [accuracy drop of probe c] - [mean accuracy drop of the other classes' probes]
-after ablating the top n latents for c (SAEBench, evals/scr_and_tpp; Karvonen et al. 2025, section 3). Two modes:
+after ablating the top n latents for c (SAEBench, evals/scr_and_tpp; Karvonen et al. 2025, section 3). Two repairs
+(`sae_assay.modes`) concern the arithmetic here; the others move the rows and probes that it is given:
 
-- `saebench`: negatives are drawn anew for the effects, the clean and every ablated accuracy; ties as `top_n_mask`.
-- `strict`: every row of the other classes counts, each class alike, before and after ablation: the expectation of
-  SAEBench's draw. Only latents of positive effect are ablated, so no score depends on the order of latents.
+- negatives: SAEBench draws them anew for the effects, the clean and every ablated accuracy. Repaired, every row of the
+  other classes counts, each class alike, before and after ablation: the expectation of that draw.
+- ties: SAEBench's choice of latents is `top_n_mask`. Repaired, only latents of positive effect are ablated, so no score
+  depends on the order of latents.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import torch
 
 from sae_assay.metrics.ablation import ablated_logits, alignment, masks_for
 from sae_assay.metrics.probes import Probes, draw_sample
-from sae_assay.metrics.records import Mode, Record, record, too_narrow
+from sae_assay.metrics.records import Record, record, too_narrow
+from sae_assay.modes import REPAIRS, Mode, components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +59,10 @@ class TppDraws:
     effects: Tensor
     ablated: Tensor
 
+    def at(self, positions: Sequence[int]) -> TppDraws:
+        """The draws for some of the n values, by their positions."""
+        return TppDraws(self.clean, self.effects, self.ablated[:, list(positions)])
+
 
 def draw(
     n_classes: int, m: int, r: int, n_ablations: int, clean: Generator, scoring: Generator | None = None
@@ -83,30 +90,49 @@ def draw(
 
 
 def saebench(inputs: TppInput, draws: TppDraws, ns: Sequence[int]) -> list[Record]:
-    """TPP as SAEBench computes it, from one encode pass.
-
-    Args:
-        ns: numbers of ablated latents; `draws` holds one set of negatives for each.
-    """
-    train, classes = inputs.train_latents, len(inputs.train_latents)
-    flat = train.reshape(-1, train.shape[-1])
-    difference = torch.stack([train[c].mean(0) - flat[draws.effects[c]].mean(0) for c in range(classes)])
-    positive, usable = _positive_predictions(inputs, difference, ns, positive_only=False)
-    clean = _drawn_accuracy(positive[:1], draws.clean[None])[0]
-    kept = [i for i, n in enumerate(ns) if n in usable]
-    negatives = draws.ablated[:, kept].reshape(-1, classes, draws.ablated.shape[-1])
-    ablated = _drawn_accuracy(positive[1:], negatives).view(classes, len(usable), classes)
-    return _records(inputs, ns, usable, clean, ablated, "saebench")
+    """TPP as SAEBench computes it, from one encode pass."""
+    return tpp(inputs, ns, "saebench", draws)
 
 
 def strict(inputs: TppInput, ns: Sequence[int]) -> list[Record]:
     """TPP on fixed rows: balanced accuracy over all classes, positive effects only."""
-    means = inputs.train_latents.mean(1)
-    others = (means.sum(0, keepdim=True) - means) / (len(means) - 1)
-    positive, usable = _positive_predictions(inputs, means - others, ns, positive_only=True)
-    accuracy = _balanced_accuracy(positive)
-    ablated = accuracy[1:].view(len(means), len(usable), len(means))
-    return _records(inputs, ns, usable, accuracy[0], ablated, "strict")
+    return tpp(inputs, ns, "strict")
+
+
+def tpp(inputs: TppInput, ns: Sequence[int], mode: Mode, draws: TppDraws | None = None) -> list[Record]:
+    """TPP with a mode's repairs.
+
+    Args:
+        ns: numbers of ablated latents.
+        draws: one set of negatives for each n; needed unless the negatives are repaired.
+
+    Raises:
+        ValueError: no draws, in a mode that needs them.
+    """
+    repairs = REPAIRS[mode]
+    if draws is None and not repairs.negatives:
+        raise ValueError(f"mode {mode} draws negatives: give it draws")
+    drawn = None if repairs.negatives else draws
+    difference = _mean_differences(inputs.train_latents, drawn)
+    positive, usable = _positive_predictions(inputs, difference, ns, positive_only=repairs.ties)
+    if drawn is None:
+        accuracy = _balanced_accuracy(positive)
+        clean, ablated = accuracy[0], accuracy[1:]
+    else:
+        kept = drawn.at([i for i, n in enumerate(ns) if n in usable])
+        clean = _drawn_accuracy(positive[:1], kept.clean[None])[0]
+        ablated = _drawn_accuracy(positive[1:], kept.ablated.reshape(-1, *kept.clean.shape))
+    classes = len(inputs.train_latents)
+    return _records(inputs, ns, usable, clean, ablated.view(classes, len(usable), classes), mode)
+
+
+def _mean_differences(train: Tensor, draws: TppDraws | None) -> Tensor:
+    """[classes, d_sae]: mean latents of each class less those of its drawn negatives, or of the other classes alike."""
+    if draws is not None:
+        flat = train.reshape(-1, train.shape[-1])
+        return torch.stack([train[c].mean(0) - flat[draws.effects[c]].mean(0) for c in range(len(train))])
+    means = train.mean(1)
+    return means - (means.sum(0, keepdim=True) - means) / (len(means) - 1)
 
 
 def _positive_predictions(
@@ -153,10 +179,8 @@ def _records(
             why = too_narrow("n", n, len(inputs.W_dec))
             records += unavailable(inputs.task, inputs.task_kind, [n], mode, **why)
             continue
-        values = _averages([row[usable.index(n)] for row in drops])
-        records += [
-            record("tpp", part, value, hp=("n", n), **shared) for part, value in zip(COMPONENTS, values, strict=True)
-        ]
+        values = dict(zip(COMPONENTS, _averages([row[usable.index(n)] for row in drops]), strict=True))
+        records += [record("tpp", part, values[part], hp=("n", n), **shared) for part in components(mode, COMPONENTS)]
     return records
 
 
@@ -175,5 +199,5 @@ def unavailable(
     return [
         record("tpp", part, None, task=task, task_kind=task_kind, hp=("n", n), mode=mode, status=status, reason=reason)
         for n in ns
-        for part in COMPONENTS
+        for part in components(mode, COMPONENTS)
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from sae_assay import modes
 from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.probes import Probes
@@ -58,7 +59,7 @@ def draw(evaluation: EvaluationSet, metrics: dict[str, Any]) -> Draws:
             sides = [(task.counts[f"{s}_positives"], len(task.arrays[s])) for s in ("train", "test")]
             train, test = ((positives, rows - positives) for positives, rows in sides)
             drawn.probing[task.id] = probing.draw(train, test, n_ks, torch_generator(*name))
-        if task.family == "tpp" and task.mode == "saebench":
+        if task.family == "tpp" and task.mode == modes.BASELINE:
             (classes, m), r = task.arrays["train"].shape, task.arrays["test"].shape[1]
             streams = (torch_generator(*name, part) for part in ("clean", "scoring"))
             drawn.tpp[task.id] = tpp.draw(classes, m, r, n_ns, *streams)
@@ -126,9 +127,9 @@ def score(subject: Subject, metrics: dict[str, Any]) -> list[Record]:
         records += _probing(subject, [t for t in tasks if t.family == "probing"], metrics)
     for task in tasks:
         if task.family == "tpp" and "tpp" in metrics:
-            records += _tpp(subject, task, metrics["tpp"]["n"])
+            records += _tpp(subject, task, metrics["tpp"])
         if task.family == "scr" and "scr" in metrics:
-            records += _scr(subject, task, metrics["scr"]["n"])
+            records += _scr(subject, task, metrics["scr"])
     return records
 
 
@@ -209,16 +210,28 @@ def _parts(subject: Subject, task: Task) -> dict[str, Any]:
     }
 
 
-def _tpp(subject: Subject, task: Task, ns: Sequence[int]) -> list[Record]:
-    if task.status != "ok":
-        return tpp.unavailable(task.id, task.kind, ns, task.mode, task.status, task.reason or "")  # type: ignore[arg-type]
-    inputs = tpp.TppInput(**_parts(subject, task))
-    if task.mode == "strict":
-        return tpp.strict(inputs, ns)
-    return tpp.saebench(inputs, subject.draws.tpp[task.id], ns)
+def _scored(task: Task, section: dict[str, Any]) -> list[tuple[modes.Mode, list[int]]]:
+    """Modes that score this task's rows and probes, with their n values."""
+    ns = modes.scored(section)
+    return [(mode, ns[mode]) for mode in modes.sharing_rows(section)[task.mode]]  # type: ignore[index]
 
 
-def _scr(subject: Subject, task: Task, ns: Sequence[int]) -> list[Record]:
+def _tpp(subject: Subject, task: Task, section: dict[str, Any]) -> list[Record]:
+    wanted = _scored(task, section)
     if task.status != "ok":
-        return scr.unavailable(task.id, task.kind, ns, task.mode, task.status, task.reason or "")  # type: ignore[arg-type]
-    return scr.scr(scr.ScrInput(**_parts(subject, task)), ns, task.mode)  # type: ignore[arg-type]
+        why = (task.status, task.reason or "")
+        return [row for mode, ns in wanted for row in tpp.unavailable(task.id, task.kind, ns, mode, *why)]
+    inputs, draws, records = tpp.TppInput(**_parts(subject, task)), subject.draws.tpp.get(task.id), []
+    for mode, ns in wanted:
+        at = [section["n"].index(n) for n in ns]
+        records += tpp.tpp(inputs, ns, mode, draws and draws.at(at))
+    return records
+
+
+def _scr(subject: Subject, task: Task, section: dict[str, Any]) -> list[Record]:
+    wanted = _scored(task, section)
+    if task.status != "ok":
+        why = (task.status, task.reason or "")
+        return [row for mode, ns in wanted for row in scr.unavailable(task.id, task.kind, ns, mode, *why)]
+    inputs = scr.ScrInput(**_parts(subject, task))
+    return [row for mode, ns in wanted for row in scr.scr(inputs, ns, mode)]

@@ -176,8 +176,10 @@ class Files:
 
     def metrics(self, substrate: str) -> dict[str, Any]:
         """The sections of the metrics that this substrate is scored with."""
-        chosen = self.study.metrics.model_dump(mode="json", exclude_none=True)
-        return {name: chosen[name] for name in METRICS_OF_KIND[self._substrate(substrate).kind] if name in chosen}
+        chosen, kind = self.study.metrics.model_dump(mode="json", exclude_none=True), self._substrate(substrate).kind
+        if kind != "world":  # without a truth there is no validity that a repair could change
+            chosen = {name: {k: v for k, v in part.items() if k != "fault_ablation"} for name, part in chosen.items()}
+        return {name: chosen[name] for name in METRICS_OF_KIND[kind] if name in chosen}
 
     def slow_metrics(self, substrate: str) -> list[str]:
         """Metrics that have a job and a score file of their own."""

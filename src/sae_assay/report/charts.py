@@ -120,24 +120,52 @@ def intervals(
     Columns: substrate, setting, metric, metric_name, kind, value, low, high; `note` (text instead of a dot where value
     is null). Colour is the metric, shape the kind. `rules` are (x, meaning) lines.
     """
+    scale = alt.Scale(type="log") if log else alt.Scale(domain=domain, zero=False) if domain else alt.Scale(zero=False)
+    axis = {"title": x_title, "scale": scale, "axis": alt.Axis(tickCount=5, format="~g" if log else ".3~g")}
+    panels = _panels(table, ["substrate"], _dot_rows(table, lambda _: (axis, rules)))
+    return _page(panels, title, subtitle, min(columns, len(panels)), (WIDE_PLOT, WIDE_AXIS))
+
+
+def repairs(table: pl.DataFrame, title: str, subtitle: list[str]) -> alt.ConcatChart:
+    """What each repair changes: per substrate and metric a panel of validity and one of noise; columns of `intervals`
+    and `quantity`.
+    """
+    axes = {
+        "validity": (alt.Scale(zero=False), "change of validity", 0.0),
+        "noise": (alt.Scale(type="log"), "relative noise, times (logarithmic)", 1.0),
+    }
+
+    def axis(group: pl.DataFrame) -> XAxis:
+        scale, words, unmoved = axes[group["quantity"][0]]
+        return {"title": words, "scale": scale, "axis": alt.Axis(tickCount=5, format=".3~g")}, [(unmoved, "no change")]
+
+    draw = _dot_rows(table, axis)
+    panels = _panels(table, ["substrate", "metric_name", "quantity"], draw)
+    return _page(panels, title, subtitle, 2, (WIDE_PLOT, WIDE_AXIS))
+
+
+XAxis = tuple[dict[str, Any], Sequence[tuple[float, str]]]
+"""An x axis (title, scale, axis) and the rules that cross it."""
+
+
+def _dot_rows(table: pl.DataFrame, axis_of: Callable[[pl.DataFrame], XAxis]) -> Callable[[pl.DataFrame, str], Any]:
+    """What draws a panel of dots with intervals, a row a setting; `axis_of` gives the x axis for a panel's rows."""
     metrics = style.ordered(style.METRIC_COLOURS, table["metric"].unique(maintain_order=True).to_list())
     kinds = table["kind"].unique(maintain_order=True).to_list()
     shapes = alt.Scale(domain=kinds, range=["circle", "diamond", "square"][: len(kinds)])
-    scale = alt.Scale(type="log") if log else alt.Scale(domain=domain, zero=False) if domain else alt.Scale(zero=False)
 
     def draw(group: pl.DataFrame, heading: str) -> Any:
         rows = group["setting"].unique(maintain_order=True).to_list()
+        axis, rules = axis_of(group)
         base = alt.Chart(_data(group, "setting", "metric", "kind", "value", "low", "high", "note")).encode(
             y=alt.Y("setting:N", sort=rows, title=None, axis=_rows_axis(grid=True, tickBand="extent")),
             yOffset=alt.YOffset("kind:N", sort=kinds, scale=alt.Scale(domain=kinds, paddingOuter=0.5)),
             color=alt.Color("metric:N", scale=style.scale(style.METRIC_COLOURS, metrics), legend=None),
             tooltip=_tips("setting:N", "kind:N", "value:Q", "low:Q", "high:Q", "note:N"),
         )
-        axis = alt.Axis(tickCount=5, format="~g" if log else ".3~g")
-        x = alt.X("value:Q", title=x_title, scale=scale, axis=axis)
         whiskers = (
             base.mark_rule(strokeWidth=2, opacity=0.75, clip=True)
-            .encode(x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2=alt.X2("high:Q"))
+            .encode(x=alt.X("low:Q", **axis), x2=alt.X2("high:Q"))
             .transform_filter("isValid(datum.low) && isValid(datum.high)")
         )
         shape = alt.Shape(
@@ -148,7 +176,7 @@ def intervals(
         )
         dots = (
             base.mark_point(filled=True, size=70, opacity=1)
-            .encode(x=x, shape=shape)
+            .encode(x=alt.X("value:Q", **axis), shape=shape)
             .transform_filter("isValid(datum.value)")
         )
         notes = (
@@ -157,13 +185,12 @@ def intervals(
             .transform_filter("isValid(datum.note)")
         )
         lines = [_rule("x", value, meaning) for value, meaning in rules]
-        height = max(60, len(rows) * 30)
+        height = max(60, len(rows) * max(30, 14 * len(kinds)))
         return alt.layer(*lines, whiskers, dots, notes).properties(
             title=_heading(heading), width=WIDE_PLOT, height=height
         )
 
-    columns = min(columns, table["substrate"].n_unique())
-    return _page(_panels(table, ["substrate"], draw), title, subtitle, columns, (WIDE_PLOT, WIDE_AXIS))
+    return draw
 
 
 def _rule(channel: str, value: float, meaning: str) -> alt.Chart:

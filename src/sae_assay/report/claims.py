@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from sae_assay.report import paper, sections, views
 from sae_assay.report.cells import Cells
-from sae_assay.report.names import AUDIT_CONTROLS, METRICS, label
+from sae_assay.report.names import AUDIT_CONTROLS, METRICS, label, setting
 from sae_assay.report.views import Marts
 
 
@@ -68,3 +68,58 @@ def separated(marts: Marts, cells: Cells) -> list[Markup]:
         text = "Pairs of runs at matched steps that differ by more than noise on <b>{}</b> (chance: 5 %): {}."
         lines.append(cells.text(Markup(text)).format(substrate, shares))
     return lines
+
+
+UNMOVED = {"residual_change": 0.0, "noise_ratio": 1.0}
+FORMS = {"residual_change": "+fixed2", "noise_ratio": "fixed2"}
+
+
+def repairs(marts: Marts, cells: Cells) -> list[Markup]:
+    """What repairing faults changes: a sentence a metric and setting, on `in` tasks where it has them."""
+    table = views.repairs(marts)
+    main = table.filter(pl.col("task_kind").is_in(["in", "all", "__all__"]))
+    groups = main.partition_by("substrate", "metric", "hp_value", maintain_order=True)
+    return [_repairs(group.to_dicts(), cells) for group in groups]
+
+
+def _repairs(rows: list[dict[str, Any]], cells: Cells) -> Markup:
+    first, single = rows[0], [row for row in rows if row["mode"] != "strict"]
+    name = setting(first["metric"], first["hp_name"], first["hp_value"])
+    parts = [Markup("<b>{}</b> on <b>{}</b>.").format(name, first["substrate"])]
+    if any(row["residual_change"] is not None for row in single):
+        text = "One repair at a time moves the validity by {}; beyond its interval: {}."
+        parts.append(Markup(text).format(_range(single, cells, "residual_change"), _clear(single, "residual_change")))
+    if any(row["noise_ratio"] is not None for row in single):
+        text = "It makes relative noise {} times as large; beyond its interval: {}."
+        parts.append(Markup(text).format(_range(single, cells, "noise_ratio"), _clear(single, "noise_ratio")))
+    for row in (row for row in rows if row["mode"] == "strict" and row["residual_change"] is not None):
+        text = "In strict mode validity goes from {} to {}, a change of {}, and noise is {} times as large."
+        ends = (cells.show("fault_ablation", row, f"residual_{side}", "+fixed2") for side in ("saebench", "repaired"))
+        parts.append(Markup(text).format(*ends, *(_estimate(cells, row, column) for column in UNMOVED)))
+    missing = [row["repair"] for row in rows if row["n_tasks"] == 0]
+    if missing:
+        parts.append(Markup("No common task: {}.").format(", ".join(missing)))
+    return Markup(" ").join(parts)
+
+
+def _range(rows: list[dict[str, Any]], cells: Cells, column: str) -> Markup:
+    """The smallest and the largest estimate."""
+    found = sorted((row for row in rows if row[column] is not None), key=lambda row: row[column])
+    ends = [found[0]] if len(found) == 1 else [found[0], found[-1]]
+    return Markup(" to ").join(cells.show("fault_ablation", row, column, FORMS[column]) for row in ends)
+
+
+def _clear(rows: list[dict[str, Any]], column: str) -> str:
+    """Repairs whose interval does not hold the value of no change."""
+    unmoved = UNMOVED[column]
+    found = [
+        row["repair"]
+        for row in rows
+        if row[f"{column}_low"] is not None and not row[f"{column}_low"] <= unmoved <= row[f"{column}_high"]
+    ]
+    return ", ".join(found) or "none"
+
+
+def _estimate(cells: Cells, row: dict[str, Any], column: str) -> Markup:
+    limits = cells.interval("fault_ablation", row, f"{column}_low", f"{column}_high", FORMS[column])
+    return cells.show("fault_ablation", row, column, FORMS[column]) + Markup(" ") + limits

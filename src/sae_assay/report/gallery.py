@@ -21,6 +21,7 @@ TITLES: dict[str, str] = {
     "truth_controls": "Does a perfect SAE come out on top, and a broken one at the bottom?",
     "trajectories": "Does the score rise as the SAE trains, like the truth?",
     "trajectory_decisions": "How often does one scoring order two SAEs as the truth does?",
+    "fault_ablation": "What changes when one fault of the procedure is repaired?",
 }
 """The question that each chart answers."""
 
@@ -35,6 +36,7 @@ SUBTITLES: dict[str, list[str]] = {
     "trajectory_decisions": [
         "Pairs of runs at matched steps, 95 % intervals; dashed: chance and the declared threshold"
     ],
+    "fault_ablation": ["TPP and SCR in mode saebench with one repair, and in strict mode; 95 % intervals"],
 }
 
 ABSENT: dict[str, str] = {
@@ -46,6 +48,7 @@ ABSENT: dict[str, str] = {
     "truth_controls": "no substrate has controls",
     "trajectories": "no training run kept its snapshots",
     "trajectory_decisions": "it needs two training runs with snapshots",
+    "fault_ablation": "it needs a world and a fault_ablation of TPP or SCR",
 }
 
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -57,6 +60,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "truth_controls": ("panel_points", "oracle_rank", "scorecard"),
     "trajectories": ("trajectory_points", "scorecard"),
     "trajectory_decisions": ("decision_accuracy", "scorecard"),
+    "fault_ablation": ("fault_ablation",),
 }
 """The marts that each chart draws."""
 
@@ -69,6 +73,7 @@ VIEWS: dict[str, Callable[[Marts], pl.DataFrame]] = {
     "truth_controls": views.truth_controls,
     "trajectories": views.trajectories,
     "trajectory_decisions": views.decisions,
+    "fault_ablation": views.fault_ablation,
 }
 
 
@@ -99,6 +104,8 @@ def draw(name: str, marts: Marts) -> alt.ConcatChart:
             return charts.intervals(
                 table, title, subtitle, "decision accuracy (share of pairs)", rules=rules, domain=(0.0, 1.0)
             )
+        case "fault_ablation":
+            return charts.repairs(table, title, subtitle)
     raise KeyError(f"{name} is no chart; use one of {', '.join(CHART_NAMES)}")
 
 

@@ -14,6 +14,7 @@ CHART_NAMES: tuple[str, ...] = (
     "truth_controls",
     "trajectories",
     "trajectory_decisions",
+    "fault_ablation",
 )
 """Charts of a study, in the order in which the page shows them."""
 
@@ -50,6 +51,17 @@ CONTROLS: dict[str, str] = {
     "random_l0_matched": "Random, L0-matched",
     "permuted_decoder": "Permuted decoder",
 }
+
+REPAIRS: dict[str, str] = {
+    "fix_epoch": "Epoch by validation",
+    "fix_overlap": "No overlap",
+    "fix_cells": "Balanced cells",
+    "fix_negatives": "Fixed negatives",
+    "fix_ties": "Positive effects",
+    "fix_direction": "Both directions",
+    "strict": "Strict mode",
+}
+"""Repaired modes of TPP and SCR: `saebench` with one fault repaired, then those of `strict` together."""
 
 TRUTHS: dict[str, str] = {"mcc": "MCC", "f1": "F1"}
 

@@ -41,6 +41,13 @@ ASKS = {
     "ground_truth": "SAEs of a synthetic world whose true features are known. Does the metric rank them as the truth does, put a perfect oracle on top and broken controls at the bottom?",
     "trajectory": "Snapshots of SAEs along their training. Does the score rise as the SAE trains, and can it order two runs at the same step as the truth does?",
 }
+FAULTS = "How much is the idea, how much the implementation?"
+FAULTS_WORDS = (
+    "SAEBench’s and the audit’s own procedures have faults: a probe’s epoch is chosen on test rows, SCR’s test rows train its "
+    "biased probe and come at the cells’ natural rates, TPP draws new negatives for every accuracy and may ablate latents of no "
+    "effect, and SCR may report another direction at another seed. Each is repaired alone, and all but the last together. What a "
+    "repair changes is the implementation’s; what stays is the idea’s."
+)
 LENS_CHARTS = {
     "reseed": ("reseed_noise", "reseed_noise_to_range"),
     "ground_truth": ("truth_scatter", "truth_validity", "truth_controls"),
@@ -54,6 +61,7 @@ HELP = {
     "truth_validity": "Metric and truth both change smoothly with L0 and by architecture, so a plain rank correlation can be high by accident. The solid line removes both effects; a wide band means that the panel is too small to tell.",
     "truth_controls": "A sane metric has the oracle at the right end, and random or damaged SAEs at the left. An encoder-only metric must give a permuted decoder exactly its base’s score.",
     "trajectories": "Where the lines of the truth rise and a metric’s fall, the metric punishes training. Lines inside each other’s bands cannot be told apart by one scoring.",
+    "fault_ablation": "Left: above zero, the repair makes the metric follow the truth better among SAEs of equal architecture and L0. Right: below one, it makes scores steadier, or all of them smaller: the table’s E ρ² tells which. Strict mode keeps SCR’s choice of direction.",
     "trajectory_decisions": "A coin scores one half. Only pairs whose truth clearly differs count. On a language model there is no truth: shown is how often a scoring agrees with the metric’s other seeds.",
 }
 NOTHING = Markup("Not measured in this study.")
@@ -186,7 +194,7 @@ def method(design: Mapping[str, Any], cells: Cells) -> list[Markup]:
     )
     lines.append(
         Markup(
-            "TPP and SCR come in two modes: <code>saebench</code> keeps SAEBench’s procedure, its faults included; "
+            "TPP and SCR come in two whole modes: <code>saebench</code> keeps SAEBench’s procedure, its faults included; "
             "<code>strict</code> scores the same rows clean and ablated, and leaves undefined what is undefined. Each "
             "metric’s primary setting and every threshold were declared before the run. Tasks on features inside an SAE’s "
             "dictionary (<code>in</code>) and beyond it (<code>out</code>) are kept apart."
@@ -244,6 +252,16 @@ def lens(name: str, marts: Marts, cells: Cells, found: list[Markup]) -> dict[str
     }
 
 
+def faults(marts: Marts, cells: Cells) -> dict[str, Any]:
+    """The section on the fault ablation."""
+    return {
+        "title": FAULTS,
+        "words": FAULTS_WORDS,
+        "here": claims.repairs(marts, cells) or [NOTHING],
+        "table": sections.traced(sections.repairs(marts, cells), cells),
+    }
+
+
 def _charts(charts: Mapping[str, Chart], cells: Cells) -> dict[str, dict[str, Any]]:
     return {
         name: {
@@ -293,12 +311,13 @@ def render(
         "evidence": sections.traced(sections.evidence(marts, cells), cells),
         "worlds": sections.traced(sections.between_worlds(marts, cells), cells),
         "lenses": [lens(name, marts, cells, found[name]) for name in LENSES],
+        "faults": faults(marts, cells),
         "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),
         "limits": LIMITS,
         "contents": [
-            ("scorecard", "Scorecard"), *LENSES.items(), ("coverage", "Coverage"), ("method", "Method"),
-            ("reproduce", "Reproduce and check"),
+            ("scorecard", "Scorecard"), *LENSES.items(), ("faults", "Idea or implementation"), ("coverage", "Coverage"),
+            ("method", "Method"), ("reproduce", "Reproduce and check"),
         ],
         "charts": _charts(charts, cells),
         "dark_json": _script_json(style.DARK),

@@ -282,6 +282,37 @@ def training(marts: Marts, cells: Cells) -> Table:
     return grouped(caption, names, rows)
 
 
+def repairs(marts: Marts, cells: Cells) -> Table:
+    """The fault ablation: a row a metric, kind of tasks and repaired mode."""
+    rows = []
+    for row in views.repairs(marts).to_dicts():
+
+        def show(column: str, form: str, row: Row = row) -> Markup:
+            return cells.show("fault_ablation", row, column, form)
+
+        def span(column: str, form: str, row: Row = row) -> Markup:
+            return _with_interval(cells, "fault_ablation", row, column, f"{column}_low", f"{column}_high", form)
+
+        rows.append(
+            [
+                f"{_name(row)}: {row['repair']}", row["substrate"],
+                Markup("{} of {}").format(show("n_tasks", "integer"), show("n_tasks_saebench", "integer")),
+                show("residual_saebench", "+fixed2"), show("residual_repaired", "+fixed2"), span("residual_change", "+fixed2"),
+                show("sigma_e_saebench", "significant2"), span("noise_ratio", "fixed2"),
+                show("rho_1_saebench", "fixed2"), show("rho_1_repaired", "fixed2"),
+            ]
+        )  # fmt: skip
+    names = heads(
+        "Repair", "Substrate", "#Common tasks", "#Validity, saebench", "#Repaired", "#Change (95 %)", "#Noise, saebench",
+        "#Times (95 %)", "#E ρ², saebench", "#Repaired",
+    )  # fmt: skip
+    caption = (
+        "Both modes on the tasks that are defined in both for every SAE and seed, of those defined in mode saebench. Noise is "
+        "relative reseed noise; E ρ² is the share of a score at one seed that is the SAE’s own, whatever the score’s scale."
+    )
+    return grouped(caption, names, rows, "Validity and noise under every repair")
+
+
 def coverage(marts: Marts, cells: Cells) -> Table:
     """Planned and scored cells, and why the rest is null: a row a substrate, panel and metric."""
     table = views.rank(marts["coverage"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from sae_assay.report.names import CONTROLS, METRICS, TASK_KINDS, TRUTHS, label, setting
+from sae_assay.report.names import CONTROLS, METRICS, REPAIRS, TASK_KINDS, TRUTHS, label, setting
 
 Marts = Mapping[str, pl.DataFrame]
 CELL = ["substrate", "metric", "component", "hp_name", "hp_value", "mode"]
@@ -246,3 +246,35 @@ def decisions(marts: Marts) -> pl.DataFrame:
         "substrate", "setting", "metric", "metric_name", kind.alias("kind"), pl.col("accuracy").alias("value"), "low",
         "high", pl.when(pl.col("accuracy").is_null()).then(pl.coalesce("reason", pl.lit("not measured"))).alias("note"),
     )  # fmt: skip
+
+
+def repairs(marts: Marts) -> pl.DataFrame:
+    """Rows of the fault ablation, a metric's repairs in their declared order; kinds of tasks that no mode can use left out."""
+    order = {mode: i for i, mode in enumerate(REPAIRS)}
+    table = apart(marts["fault_ablation"], ("in", "out", "mixed"))
+    usable = table.filter(pl.col("n_tasks") > 0).select("substrate", "metric", "hp_value", "task_kind").unique()
+    table = table.join(usable, on=usable.columns, how="semi", nulls_equal=True, maintain_order="left")
+    place = pl.col("mode").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    return _words(rank(table.sort(place, maintain_order=True))).with_columns(
+        pl.col("mode").replace(REPAIRS).alias("repair")
+    )
+
+
+def fault_ablation(marts: Marts) -> pl.DataFrame:
+    """What each repair changes, long: the validity (a difference) and the relative noise (a ratio)."""
+    table = repairs(marts)
+    kind = pl.when(pl.col("tasks") == "").then(pl.lit("all tasks")).otherwise("tasks")
+    quantities = {"validity": ("residual_change", "residual_reason"), "noise": ("noise_ratio", "reason")}
+    parts = [
+        table.select(
+            "substrate", "metric", "metric_name", "hp_value", pl.lit(quantity).alias("quantity"),
+            pl.col("repair").alias("setting"), kind.alias("kind"), pl.col(column).alias("value"),
+            pl.col(f"{column}_low").alias("low"), pl.col(f"{column}_high").alias("high"),
+            pl.when(pl.col("n_tasks") == 0).then(pl.lit("no common task"))
+            .when(pl.col(column).is_null()).then(pl.coalesce(reason, pl.lit("not measured"))).alias("note"),
+        )
+        for quantity, (column, reason) in quantities.items()
+    ]  # fmt: skip
+    keys = table.select("substrate", "metric", "hp_value").unique(maintain_order=True).with_row_index("_place")
+    long = pl.concat(parts).join(keys, on=["substrate", "metric", "hp_value"], maintain_order="left", nulls_equal=True)
+    return long.sort("_place", maintain_order=True).drop("_place", "hp_value")

@@ -27,6 +27,11 @@ CREATE MACRO why_no_noise(n_tasks, n_saes, n_seeds) AS CASE
     ELSE 'no task is ok for every SAE at every seed' END;
 CREATE MACRO fisher_limit(r, side, se) AS CASE
     WHEN abs(r) < 1 THEN tanh(atanh(r) + side * se * normal_quantile(0.975)) END;
+CREATE MACRO change_se(r_1, r_2, r_12, df) AS CASE WHEN df > 0 AND r_1 + r_2 + r_12 IS NOT NULL THEN sqrt(greatest(0, (
+    (1 - r_1 ^ 2) ^ 2 + (1 - r_2 ^ 2) ^ 2
+    - 2 * ((r_12 - r_1 * r_2 / 2) * (1 - r_1 ^ 2 - r_2 ^ 2 - r_12 ^ 2) + r_12 ^ 3)) / df)) END;
+CREATE MACRO morgan_width(r, df, t) AS CASE WHEN df > 1 AND r IS NOT NULL THEN
+    1 + 2 * greatest(1 - r ^ 2, 0) * t ^ 2 / (df - 1) END;
 CREATE MACRO verdict(low, high, threshold) AS CASE
     WHEN low > threshold THEN 'PASS' WHEN high < threshold THEN 'FAIL' ELSE 'INCONCLUSIVE' END;
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sae_assay import numerics
+from sae_assay import modes, numerics
 from sae_assay.errors import AssayError
 from sae_assay.evaluation import EvaluationSet, Task, subset
 from sae_assay.metrics import probes
@@ -20,6 +20,8 @@ from sae_assay.worlds.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sae_assay.modes import Mode
 
 SAMPLE_ROWS = 10_000
 """Rows of the unbiased sample that ground truth is measured on."""
@@ -75,10 +77,9 @@ def build(
     drafts: list[_Draft] = []
     if "sparse_probing" in metrics or "sae_probes" in metrics:
         drafts += [_probing(pool, d, limits["sparse_probing"], purpose) for d in definitions.get("sparse_probing", [])]
-    for mode in metrics.get("tpp", {}).get("modes", []):
-        drafts += [_tpp(pool, d, limits["tpp"], mode) for d in definitions.get("tpp", [])]
-    for mode in metrics.get("scr", {}).get("modes", []):
-        drafts += [_scr(pool, d, limits["scr"], mode) for d in definitions.get("scr", [])]
+    for family, draw in (("tpp", _tpp), ("scr", _scr)):
+        for mode in modes.sharing_rows(metrics[family]) if family in metrics else ():
+            drafts += [draw(pool, d, limits[family], mode) for d in definitions.get(family, [])]
     sample = np.arange(min(SAMPLE_ROWS, len(pool)))
     used = np.unique(np.concatenate([sample, *(rows.ravel() for d in drafts for rows in _rows(d))]))
     drafts = [_moved(draft, used) for draft in drafts]
@@ -89,7 +90,7 @@ def build(
 
 def _rows(draft: _Draft) -> list[np.ndarray]:
     stored = [draft.task.arrays[name] for name in ("train", "test") if name in draft.task.arrays]
-    return stored + [part for c in draft.classes for part in (c.train, c.select, c.test)]
+    return stored + [part for c in draft.classes for part in (c.train, c.select, c.effects, c.test)]
 
 
 def _moved(draft: _Draft, used: np.ndarray) -> _Draft:
@@ -99,7 +100,7 @@ def _moved(draft: _Draft, used: np.ndarray) -> _Draft:
         return np.searchsorted(used, rows).astype(np.int32)
 
     arrays = {name: at(a) if name in ("train", "test") else a for name, a in draft.task.arrays.items()}
-    classes = [splits.ClassRows(at(c.train), at(c.select), at(c.test)) for c in draft.classes]
+    classes = [splits.ClassRows(*map(at, (c.train, c.select, c.effects, c.test))) for c in draft.classes]
     return _Draft(replace(draft.task, arrays=arrays), classes)
 
 
@@ -128,31 +129,26 @@ def _probing(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], pur
     return _drafted(task, definition, draw)
 
 
-def _tpp(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: str) -> _Draft:
+def _tpp(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode) -> _Draft:
     task = Task("tpp", definition["id"], definition.get("kind"), mode)
-    cut = splits.tpp_saebench if mode == "saebench" else splits.tpp_strict
 
     def draw() -> _Draft:
         labels = np.stack([pool.labels("single", [feature]) for feature in definition["classes"]])
-        rows = cut(labels, limits["max_rows_per_class"])
-        return _Draft(replace(task, arrays={"train": rows.train, "test": rows.test}), [rows])
+        rows = splits.tpp(labels, limits["max_rows_per_class"], modes.REPAIRS[mode])
+        return _Draft(replace(task, arrays={"train": rows.effects, "test": rows.test}), [rows])
 
     return _drafted(task, definition, draw)
 
 
-def _scr(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: str) -> _Draft:
+def _scr(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode) -> _Draft:
     task = Task("scr", definition["id"], definition.get("kind"), mode)
 
     def draw() -> _Draft:
         concepts = (definition[side] for side in ("target", "spurious"))
         target, spurious = (pool.labels(c["op"], c["features"]) for c in concepts)
-        if mode == "saebench":
-            rows = splits.scr_saebench(target, spurious, limits["max_rows_per_class"])
-            classes = [splits.ClassRows(rows.train[i], rows.select[i], rows.test[i]) for i in range(3)]
-        else:
-            rows, biased = splits.scr_strict(target, spurious, limits["max_rows_per_class"])
-            classes = [splits.ClassRows(rows.train[i], rows.select[i], rows.test[i]) for i in range(2)] + [biased]
-        return _Draft(replace(task, arrays={"train": rows.train[:2], "test": rows.test[:2]}), classes)
+        classes = splits.scr(target, spurious, limits["max_rows_per_class"], modes.REPAIRS[mode])
+        arrays = {"train": np.stack([c.effects for c in classes[:2]]), "test": np.stack([c.test for c in classes[:2]])}
+        return _Draft(replace(task, arrays=arrays), list(classes))
 
     return _drafted(task, definition, draw)
 

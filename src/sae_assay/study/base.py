@@ -13,7 +13,6 @@ ControlKind = Literal["oracle", "best", "random_init", "random_l0_matched", "per
 MetricName = Literal[
     "ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", "known_validity", "pure_noise"
 ]
-Mode = Literal["saebench", "strict"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]

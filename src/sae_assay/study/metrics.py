@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sae_assay.study.base import Fraction, MetricName, Mode, PositiveInt, Strict
+from sae_assay.modes import BASELINE, ScrRepair, TppRepair, WholeMode
+from sae_assay.study.base import Fraction, MetricName, PositiveInt, Strict, no_repeats
 
+Repair = TypeVar("Repair", bound=str)
 COMPONENTS: dict[MetricName, tuple[str, ...]] = {
     "ground_truth": ("mcc", "f1", "precision", "recall", "uniqueness", "explained_variance", "l0", "dead_latents"),
     "sparse_probing": ("accuracy",),
@@ -26,9 +28,29 @@ class KProbes(Strict):
     k_probe: Annotated[list[PositiveInt], Field(min_length=1)]
 
 
-class Ablations(Strict):
+class FaultAblation(Strict, Generic[Repair]):
+    """Modes that each repair one fault of `saebench`, scored on worlds at some of the metric's n, the score alone."""
+
+    modes: Annotated[list[Repair], Field(min_length=1)]
     n: Annotated[list[PositiveInt], Field(min_length=1)]
-    modes: Annotated[list[Mode], Field(min_length=1)] = ["saebench", "strict"]
+
+
+class Ablations(Strict, Generic[Repair]):
+    n: Annotated[list[PositiveInt], Field(min_length=1)]
+    modes: Annotated[list[WholeMode], Field(min_length=1)] = ["saebench", "strict"]
+    fault_ablation: FaultAblation[Repair] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Ablations[Repair]:
+        if self.fault_ablation is None:
+            return self
+        no_repeats(list(self.fault_ablation.modes), "fault_ablation.modes")
+        if BASELINE not in self.modes:
+            raise ValueError(f"fault_ablation is compared with the mode {BASELINE}, which modes lacks: add it")
+        foreign = [n for n in self.fault_ablation.n if n not in self.n]
+        if foreign:
+            raise ValueError(f"fault_ablation.n has {foreign}, which n lacks: choose among {self.n}")
+        return self
 
 
 class Noise(Strict):
@@ -45,8 +67,8 @@ class Metrics(Strict):
     ground_truth: Empty | None = None
     sparse_probing: KProbes | None = None
     sae_probes: KProbes | None = None
-    tpp: Ablations | None = None
-    scr: Ablations | None = None
+    tpp: Ablations[TppRepair] | None = None
+    scr: Ablations[ScrRepair] | None = None
     reconstruction: Empty | None = None
     known_validity: Noise | None = None
     pure_noise: Noise | None = None
@@ -85,7 +107,7 @@ class Primary(Strict):
     component: str
     truth: Literal["mcc", "f1"]
     hp: int | None = None
-    mode: Mode | None = None
+    mode: WholeMode | None = None
 
 
 class Thresholds(Strict):

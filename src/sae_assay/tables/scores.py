@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_assay.errors import AssayError
+from sae_assay.modes import MODES
 
 PANELS = ("panel", "trajectory", "control")
-MODES = ("saebench", "strict")
 STATUSES = (
     "ok",
     "undefined_denominator",

@@ -1,7 +1,8 @@
 """Rows of a world's tasks at one evaluation seed: classes, splits, pools of negatives. Numpy only; rows index the pool.
 
-`saebench` rows follow the audit's synthetic code: each class's first rows, 80 % to train, the rest to test. `strict` rows
-are drawn so that no test row is among any training row and an epoch can be chosen on rows of its own.
+Without repairs (`sae_assay.modes`) the rows of TPP and SCR follow the audit's synthetic code: each class's first rows,
+80 % to train, the rest to test. Repairs keep test rows out of all training rows, leave rows to choose an epoch on, or
+balance the cells of target x spurious.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sae_assay.modes import Repairs
+
     Rows = NDArray[np.int64]
 
 NEGATIVES_PER_POSITIVE = 2
@@ -21,7 +24,7 @@ NEGATIVES_PER_POSITIVE = 2
 FEWEST_PROBING = 5
 FEWEST_TPP = 25
 FEWEST_SCR = 20
-_TRAIN, _STRICT_TRAIN = 0.8, 0.64
+_TRAIN, _VALIDATED_TRAIN = 0.8, 0.64
 
 
 class TooFewRows(ValueError):
@@ -42,10 +45,11 @@ class ProbingRows:
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Rows [..., rows] of classes for training, for choosing the epoch and for testing."""
+    """Rows [..., rows] of classes: to train a probe, to choose its epoch, to measure latents' effects, and to test."""
 
     train: Rows
     select: Rows
+    effects: Rows
     test: Rows
 
 
@@ -74,57 +78,91 @@ def probing(labels: NDArray[np.bool_], max_train: int, max_test: int, generator:
     )
 
 
-def tpp_saebench(labels: NDArray[np.bool_], max_rows: int) -> ClassRows:
-    """Rows of classes labelled [classes, rows of the pool], cut to the smallest class; the epoch is chosen on test rows.
+def tpp(labels: NDArray[np.bool_], max_rows: int, repairs: Repairs) -> ClassRows:
+    """Rows of classes labelled [classes, rows of the pool], each class's first ones, cut to the smallest class.
 
     Raises:
         TooFewRows: a class of fewer than 25 rows.
     """
-    rows = _cut([np.flatnonzero(row) for row in labels], max_rows, FEWEST_TPP, "class")
-    train, test = _cuts(rows, _TRAIN)
-    return ClassRows(train, test, test)
+    used = labels & (labels.sum(0) == 1) if repairs.overlap else labels
+    rows = _cut([np.flatnonzero(row) for row in used], max_rows, FEWEST_TPP, "class")
+    return _class_rows(_cuts(rows, *_shares(repairs)), repairs)
 
 
-def tpp_strict(labels: NDArray[np.bool_], max_rows: int) -> ClassRows:
-    """As `tpp_saebench`, without rows of two classes, and with a validation split taken from the training rows."""
-    alone = labels & (labels.sum(0) == 1)
-    rows = _cut([np.flatnonzero(row) for row in alone], max_rows, FEWEST_TPP, "class")
-    return ClassRows(*_cuts(rows, _STRICT_TRAIN, _TRAIN))
+def scr(
+    target: NDArray[np.bool_], spurious: NDArray[np.bool_], max_rows: int, repairs: Repairs
+) -> tuple[ClassRows, ClassRows, ClassRows]:
+    """Rows [label, rows] of the target, the spurious and the biased classes; label 0: the concept is there, 1: it is not.
 
-
-def scr_saebench(target: NDArray[np.bool_], spurious: NDArray[np.bool_], max_rows: int) -> ClassRows:
-    """Six classes [data (target, spurious, biased), label, rows] at natural rates, each cut to the smallest.
-
-    Classes overlap and are split apart, so test rows of one can train another's probe (a leak of the audit's code).
+    Without repairs all six classes hold as many rows, and are split apart, so that test rows of one may train another's
+    probe (a leak of the audit's code).
 
     Raises:
-        TooFewRows: a class of fewer than 20 rows.
+        TooFewRows: a class (balanced: a cell) of fewer than 20 rows.
     """
-    classes = [target, ~target, spurious, ~spurious, target & spurious, ~target & ~spurious]
-    rows = _cut([np.flatnonzero(c) for c in classes], max_rows, FEWEST_SCR, "class").reshape(3, 2, -1)
-    train, test = _cuts(rows, _TRAIN)
-    return ClassRows(train, test, test)
+    cells = [
+        np.flatnonzero(cell)
+        for cell in (target & spurious, target & ~spurious, ~target & spurious, ~target & ~spurious)
+    ]
+    parts = (_balanced if repairs.cells else _natural)(cells, max_rows, repairs)
+    first, second, third = (_class_rows([part[data] for part in parts], repairs) for data in range(3))
+    return first, second, third
 
 
-def scr_strict(target: NDArray[np.bool_], spurious: NDArray[np.bool_], max_rows: int) -> tuple[ClassRows, ClassRows]:
-    """The four cells of target x spurious, equally many rows each, split alike.
+def _balanced(cells: list[Rows], max_rows: int, repairs: Repairs) -> list[list[Rows]]:
+    """Per part of the split, the three pairs of classes; those of T and S hold as many rows of either cell.
 
-    Returns:
-        Rows [data (target, spurious), label, 2 cells] and rows of the biased classes [label, 1 cell]. The three splits
-        share no row.
-
-    Raises:
-        TooFewRows: a cell of fewer than 20 rows.
+    Where a row may serve twice, all classes are equally large, as in SAEBench: half a cell's rows each, and the biased
+    ones whole cells. Else every cell is split once and used whole.
     """
-    cells = [target & spurious, target & ~spurious, ~target & spurious, ~target & ~spurious]
-    rows = _cut([np.flatnonzero(c) for c in cells], max(1, max_rows // 2), FEWEST_SCR, "cell")
-    both, data, biased = _cuts(rows, _STRICT_TRAIN, _TRAIN), [], []
-    for part in both:
-        ts, t, s, none = part
+    ts, t, s, none = cells
+    if repairs.overlap:
+        half = _cut(cells, max(1, max_rows // 2), FEWEST_SCR, "cell")
+        whole = half[[0, 3]]
+    else:
+        halves = [ts[: len(ts) // 2], t, s, none[: len(none) // 2]]
+        half = _cut(halves, max(1, max_rows // 2), FEWEST_SCR // 2, "half of a class")
+        whole = np.stack([rows[: 2 * half.shape[1]] for rows in (ts, none)])
+    parts, shares = [], _shares(repairs)
+    for (ts, t, s, none), biased in zip(_cuts(half, *shares), _cuts(whole, *shares), strict=True):
         pairs = [[(ts, t), (s, none)], [(ts, s), (t, none)]]
-        data.append(np.array([[np.concatenate(pair) for pair in pairs_of] for pairs_of in pairs]))
-        biased.append(np.stack([ts, none]))
-    return ClassRows(*data), ClassRows(*biased)
+        parts.append([*(np.stack([np.concatenate(cell) for cell in pair]) for pair in pairs), biased])
+    return parts
+
+
+def _natural(cells: list[Rows], max_rows: int, repairs: Repairs) -> list[list[Rows]]:
+    """Per part of the split, the three pairs of classes, their first rows in the pool's order."""
+    if not repairs.overlap:
+        rows = _cut(_classes(cells), max_rows, FEWEST_SCR, "class").reshape(3, 2, -1)
+        return [list(part) for part in _cuts(rows, *_shares(repairs))]
+    size = _cut(_classes(cells), max_rows, FEWEST_SCR, "class").shape[1]
+    split = zip(*(_cuts(cell, *_shares(repairs)) for cell in cells), strict=True)
+    most = [part.shape[-1] for part in _cuts(np.arange(size), *_shares(repairs))]
+    return [
+        list(_cut(_classes(list(part)), limit, 1, "class").reshape(3, 2, -1))
+        for part, limit in zip(split, most, strict=True)
+    ]
+
+
+def _classes(cells: list[Rows]) -> list[Rows]:
+    """Rows of T, not T, S, not S, both and neither, ascending, from the cells."""
+    ts, t, s, none = cells
+    pairs = [(ts, t), (s, none), (ts, s), (t, none), (ts,), (none,)]
+    return [np.sort(np.concatenate(pair)) for pair in pairs]
+
+
+def _shares(repairs: Repairs) -> tuple[float, ...]:
+    """Where the rows of a class are cut: training, validation (where there is one), test."""
+    return (_VALIDATED_TRAIN, _TRAIN) if repairs.epoch else (_TRAIN,)
+
+
+def _class_rows(parts: list[Rows], repairs: Repairs) -> ClassRows:
+    """From training, validation and test rows; without the second the epoch is chosen on test rows."""
+    train, *select, test = parts
+    if not select:
+        return ClassRows(train, test, train, test)
+    effects = train if repairs.overlap else np.concatenate([train, *select], axis=-1)
+    return ClassRows(train, select[0], effects, test)
 
 
 def _cut(rows: list[Rows], most: int, fewest: int, what: str) -> Rows:
