@@ -30,7 +30,9 @@ def load(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> Study:
     return Study.load(path)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", *(f"studies/{path.name}" for path in sorted((ROOT / "studies").glob("*.yaml")))])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", *(f"studies/{path.name}" for path in sorted((ROOT / "studies").glob("*.yaml")))]
+)
 def test_every_shipped_study_loads(name: str) -> None:
     assert Study.load(ROOT / name).substrates
 
