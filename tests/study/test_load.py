@@ -102,7 +102,7 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
         (lambda c: c["seeds"].update(evalution=[1]), ["seeds.evalution", "did you mean evaluation"]),
         (lambda c: c["seeds"].update(evaluation=[42, 42]), ["evaluation", "twice"]),
         (lambda c: c["seeds"].update(snapshot=[7]), ["snapshot", "[7]"]),
-        (lambda c: c["metrics"]["tpp"].update(n=[500]), ["tpp", "500", "d_sae"]),
+        (lambda c: c["metrics"].update(tpp={"n": [500]}), ["tpp", "500", "d_sae"]),
         (lambda c: c["metrics"]["sae_probes"].update(k_probe=[1000]), ["sae_probes", "1000"]),
         (lambda c: c["metrics"].update(tppp={}), ["metrics.tppp", "did you mean tpp"]),
         (lambda c: c["scorecard"]["primary"]["tpp"].pop("mode"), ["scorecard.primary.tpp.mode is missing", "strict"]),

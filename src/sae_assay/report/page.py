@@ -234,7 +234,7 @@ def plain(number: findings.Number) -> str:
     return shown(number.value, number.form)
 
 
-def lens(name: str, marts: Marts, cells: Cells, found: list[Markup]) -> dict[str, Any]:
+def lens(name: str, marts: Marts, cells: Cells, design: Mapping[str, Any], found: list[Markup]) -> dict[str, Any]:
     """One lens' section."""
     tables = {"reseed": [sections.noise], "ground_truth": [sections.truth], "trajectory": [sections.training]}[name]
     details = {"ground_truth": [sections.margins]}.get(name, [])
@@ -245,7 +245,7 @@ def lens(name: str, marts: Marts, cells: Cells, found: list[Markup]) -> dict[str
         "paper": paper.FINDINGS[name],
         "here": [*found, *claims.of_lens(name, marts, cells)] or [NOTHING],
         "folded": name == "reseed",
-        "comparison": sections.traced(sections.comparison(name, marts, cells), cells),
+        "comparison": sections.traced(sections.comparison(name, marts, cells, design), cells),
         "charts": LENS_CHARTS[name],
         "tables": [sections.traced(table(marts, cells), cells) for table in tables],
         "details": [sections.traced(table(marts, cells), cells) for table in details],
@@ -310,7 +310,7 @@ def render(
         "criteria": [c for c in CRITERIA if c[0] in marts["scorecard"].filter("headline")["criterion"].to_list()],
         "evidence": sections.traced(sections.evidence(marts, cells), cells),
         "worlds": sections.traced(sections.between_worlds(marts, cells), cells),
-        "lenses": [lens(name, marts, cells, found[name]) for name in LENSES],
+        "lenses": [lens(name, marts, cells, design, found[name]) for name in LENSES],
         "faults": faults(marts, cells),
         "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),

@@ -8,11 +8,14 @@ not carry over between models and procedures, and is shown without a verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
 import polars as pl
+
+from sae_assay.report.names import ARCHITECTURES
 
 AGREES, DIFFERS, NOT_COMPARABLE, OPEN = "AGREES", "DIFFERS", "NOT COMPARABLE", "UNDECIDED"
 
@@ -28,6 +31,10 @@ class Match:
             interval lies on the published side of 0), or `shown` (no verdict).
         form, paper_form: how this study's and the published value are shown; the latter's
             unit follows it where `with_unit`.
+        where: what else this study's row says, column by column.
+        level: the column that holds the published hyper-parameter's value.
+        extreme: of the rows over all hyper-parameters, the one of `min` or `max` value.
+        world: the number belongs to one world, SynthSAEBench-16k, and to no other.
     """
 
     mart: str
@@ -39,6 +46,10 @@ class Match:
     form: str
     paper_form: str
     with_unit: bool = False
+    where: Mapping[str, Any] = field(default_factory=dict)
+    level: str | None = "hp_value"
+    extreme: str | None = None
+    world: bool = False
 
 
 MATCHES: dict[str, Match] = {
@@ -60,6 +71,33 @@ MATCHES: dict[str, Match] = {
         "+integer", True,
     ),
 }  # fmt: skip
+for _component, _truth in {"mcc": "MCC", "f1": "F1"}.items():
+    for _arch, _name in ARCHITECTURES.items():
+        MATCHES[f"{_component}_{_arch}"] = Match(
+            "architecture_truths", "mean", "low", "high", f"{_truth} of {_name}, mean over training seeds", "covers",
+            "fixed3", "fixed3", where={"component": _component, "arch": _arch}, level="target_l0", world=True,
+        )  # fmt: skip
+for _extreme, _word in {"min": "smallest", "max": "largest"}.items():
+    MATCHES[f"spearman_mcc_{_extreme}"] = replace(
+        MATCHES["spearman_mcc"], words=f"{_word} plain Spearman correlation with MCC", extreme=_extreme
+    )
+_POINT = Match("panel_points", "value", None, None, "", "shown", "fixed3", "fixed3", level=None, world=True)
+MATCHES["mcc_random"] = replace(
+    _POINT, words="MCC of a random SAE", where={"component": "mcc", "control": "random_init"}
+)
+MATCHES["mcc_batchtopk_l0_15_seed0"] = replace(
+    _POINT, words="MCC of BatchTopK, one SAE",
+    where={"component": "mcc", "sae_id": "batchtopk_l0_15_seed_0"},
+)  # fmt: skip
+
+SYNTH_SAE_BENCH = {"num_features": 16_384, "hidden_dim": 768, "d_sae": 4_096}
+"""What a substrate has in common with the published world and its SAEs (method.md, Substrates)."""
+
+
+def same_world(substrate: Mapping[str, Any]) -> bool:
+    """Whether a substrate's section declares SynthSAEBench-16k and SAEs of the published width."""
+    world = substrate.get("world") or {}
+    return all(({"d_sae": substrate["d_sae"]} | world).get(name) == size for name, size in SYNTH_SAE_BENCH.items())
 
 
 def published() -> pl.DataFrame:
@@ -83,17 +121,25 @@ def verdict(match: Match, paper: float, row: dict[str, Any]) -> str:
     return AGREES if low <= paper <= high else DIFFERS
 
 
-def matching(published_row: dict[str, Any], table: pl.DataFrame) -> list[dict[str, Any]]:
+def matching(published_row: dict[str, Any], match: Match, table: pl.DataFrame) -> list[dict[str, Any]]:
     """This study's rows at the published metric, hyper-parameter and statistic, `in` tasks or all; compatible mode."""
-    same = (pl.col("metric") == published_row["metric"]) & pl.col("hp_value").eq_missing(published_row["hp_value"])
-    main = pl.col("component").is_in(["score", "accuracy", "auc"])
-    mode = pl.col("mode").is_null() | (pl.col("mode") == "saebench")
-    rows = table.filter(same, main, mode)
+    wanted = {"metric": published_row["metric"], **match.where}
+    if match.level and not match.extreme:
+        wanted[match.level] = published_row["hp_value"]
+    rows = table.filter(pl.col(name).eq_missing(value) for name, value in wanted.items() if name in table.columns)
+    if "component" not in wanted:
+        rows = rows.filter(pl.col("component").is_in(["score", "accuracy", "auc"]))
+    if "mode" in table.columns:
+        rows = rows.filter(pl.col("mode").is_null() | (pl.col("mode") == "saebench"))
     if "truth" in table.columns:
         rows = rows.filter(pl.col("truth") == "mcc")
-    split = rows.filter(pl.col("task_kind") == "in")["substrate"].to_list()
-    whole = ~pl.col("substrate").is_in(split) & pl.col("task_kind").is_in(["all", "__all__"])
-    return rows.filter((pl.col("task_kind") == "in") | whole).to_dicts()
+    if "task_kind" in table.columns:
+        split = rows.filter(pl.col("task_kind") == "in")["substrate"].to_list()
+        whole = ~pl.col("substrate").is_in(split) & pl.col("task_kind").is_in(["all", "__all__"])
+        rows = rows.filter((pl.col("task_kind") == "in") | whole)
+    if match.extreme:
+        rows = rows.sort(match.column, descending=match.extreme == "min", maintain_order=True, nulls_last=False)
+    return rows.to_dicts()
 
 
 FINDINGS: dict[str, list[str]] = {

@@ -342,8 +342,9 @@ def coverage(marts: Marts, cells: Cells) -> Table:
     return grouped("Cells planned and scored, and rows that have no number.", names, rows)
 
 
-def comparison(lens: str, marts: Marts, cells: Cells) -> Table:
+def comparison(lens: str, marts: Marts, cells: Cells, design: Mapping[str, Any]) -> Table:
     """Published numbers of a lens beside this study's: a row a statistic, a column a substrate."""
+    reference = {name for name, section in design["substrates"].items() if paper.same_world(section)}
     substrates = marts["scorecard"]["substrate"].unique().sort().to_list()
     rows: list[list[Markup | str]] = []
     for published in paper.published().filter(pl.col("lens") == lens).to_dicts():
@@ -358,13 +359,17 @@ def comparison(lens: str, marts: Marts, cells: Cells) -> Table:
                 cells.show("paper", published, "confidence", "text")
             )
         what = f"{setting(published['metric'], published['hp_name'], published['hp_value'])}: {match.words}"
-        found = {row["substrate"]: row for row in paper.matching(published, marts[match.mart])}
-        here = [_beside(cells, match, published["value"], found.get(name)) for name in substrates]
+        found = {row["substrate"]: row for row in paper.matching(published, match, marts[match.mart])}
+        judged = {name: not match.world or name in reference for name in substrates}
+        here = [_beside(cells, match, published["value"], found.get(name), judged[name]) for name in substrates]
         rows.append([what, theirs, *here])
     caption = {
         "reseed": "Published numbers are of other SAEs, on Gemma-2-2b and with an unknown cache policy: shown, not judged.",
-        "ground_truth": "The paper’s world is not this study’s, which is smaller. AGREES: the 95 % interval holds the "
-        "published value, or the same order is seen.",
+        "ground_truth": (
+            "Published numbers are of the world SynthSAEBench-16k"
+            + ("" if reference else ", which is not this study’s: sizes of scores do not carry over")
+            + ". AGREES: the 95 % interval holds the published value, or the same order is seen."
+        ),
         "trajectory": "AGREES: the 95 % interval lies on the published side of zero; UNDECIDED: it holds zero.",
     }[lens]
     numeric = [f"#{name}" for name in substrates]
@@ -374,7 +379,9 @@ def comparison(lens: str, marts: Marts, cells: Cells) -> Table:
     )
 
 
-def _beside(cells: Cells, match: paper.Match, value: float, row: dict[str, Any] | None) -> Markup | str:
+def _beside(
+    cells: Cells, match: paper.Match, value: float, row: dict[str, Any] | None, comparable: bool
+) -> Markup | str:
     if row is None:
         return "not measured"
     here = cells.show(match.mart, row, match.column, match.form)
@@ -382,9 +389,9 @@ def _beside(cells: Cells, match: paper.Match, value: float, row: dict[str, Any] 
         here += Markup(" ") + cells.interval(match.mart, row, match.low, match.high, match.form)
     if match.rule == "below":
         here = Markup("{} of {}").format(here, cells.show(match.mart, row, "n_saes", "integer"))
-    if match.rule == "shown":
-        return here
-    return here + Markup("<br>") + chip(paper.verdict(match, value, row))
+    if not comparable:
+        return here + Markup("<br>") + chip(paper.NOT_COMPARABLE)
+    return here if match.rule == "shown" else here + Markup("<br>") + chip(paper.verdict(match, value, row))
 
 
 def joined(parts: Iterable[str], names: Mapping[str, str] = ARCHITECTURES) -> str:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from html.parser import HTMLParser
 
 NAMES = (
+    r"\b(?:n|k_probe|L0) = \d+(?![\d.,])",  # the setting of a metric, which is part of its name
     r"Lens [123]\b",
     r"\bD[1-5]n?\b",
     r"\b[Ff]1\b",
     r"\bL0\b",
     r"E ρ²",
     r"factor √2\b",
-    r"\b(?:n|k_probe) = \d+(?![\d.,])",  # the setting of a metric, which is part of its name
     r"\bGemma-2-2b\b",
+    r"\bSynthSAEBench-16k\b",
     r"\bSAEBench 0\.6\.0\b",
     r"\b2026, arXiv 2605\.18229\b",
 )

@@ -53,6 +53,7 @@ PLAN = (
     "noise_floor",
     "panel_points",
     "validity",
+    "architecture_truths",
     "control_margins",
     "oracle_rank",
     "fault_ablation",
