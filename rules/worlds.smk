@@ -65,6 +65,7 @@ rule tasks:
 rule evaluation_sets:
     input:
         tasks=rules.tasks.output.tasks,
+        world=rules.world.output.weights,
         pools=rules.samples.output.pools,
     output:
         evaluations=update(plan.evaluation_sets("{substrate}", plan.evaluation_seeds)),

@@ -7,6 +7,7 @@ activations are stored with their tasks: they do not depend on any SAE.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,26 +76,31 @@ class EvaluationSet:
         Path(path).write_bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata))
 
     @classmethod
-    def load(cls, path: str | Path) -> EvaluationSet:
+    def load(cls, path: str | Path, world: Mapping[str, NDArray[np.float32]] | None = None) -> EvaluationSet:
         """Read an evaluation set.
 
+        Args:
+            world: arrays of world.safetensors; they make the rows where the set was stored without.
+
         Raises:
-            AssayError: no such file, truncated, or not an evaluation set.
+            AssayError: no such file, truncated, not an evaluation set, or one of another world.
         """
         try:
             with safe_open(str(path), framework="np") as file:
                 head = json.loads(file.metadata()["evaluation_set"])
-                pool = Pool(
-                    **{name: file.get_tensor(f"pool.{name}") for name in _POOL}, num_features=head["num_features"]
-                )
+                parts = {name: file.get_tensor(f"pool.{name}") for name in _POOL}
                 tasks = [_task(card, i, file) for i, card in enumerate(head["tasks"])]
-                return cls(pool, file.get_tensor("sample"), tasks, tuple(head["purpose"]))
+                sample = file.get_tensor("sample")
+                pool = Pool(**parts, num_features=head["num_features"])
         except FileNotFoundError:
             raise AssayError(str(path), "no such evaluation set", _REMEDY) from None
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise AssayError(
                 str(path), f"not a whole evaluation set ({' '.join(str(error).split())})", _REMEDY
             ) from None
+        if not pool.hidden.shape[1]:
+            pool = pool.in_world(world, str(path))
+        return cls(pool, sample, tasks, tuple(head["purpose"]))
 
 
 def _task(card: dict[str, Any], i: int, file: Any) -> Task:

@@ -12,6 +12,7 @@ from tests.metrics.conftest import make_sae
 from tests.metrics.test_world import DEFINITIONS, LIMITS, METRICS
 
 from sae_assay.errors import AssayError
+from sae_assay.evaluation import EvaluationSet
 from sae_assay.saes import controls, formats
 from sae_assay.steps import evaluation_set, score
 from sae_assay.tables import scores
@@ -99,3 +100,20 @@ def test_an_sae_that_does_not_fit_the_study_is_named(job) -> None:
     inputs, outputs, settings = job
     with pytest.raises(AssayError, match=r"standard_l0_04_seed_0: it has 24 latents, .* at 32"):
         score.run(inputs, outputs, settings | {"d_sae": 32})
+
+
+def test_a_set_without_rows_scores_as_one_with_them(job, features) -> None:
+    inputs, outputs, settings = job
+    arrays = {"feature_vectors": features, "bias": features[0] * 0}
+    for path in inputs.evaluations:  # rows that the world's features make, as in the workflow
+        kept = EvaluationSet.load(path)
+        EvaluationSet(kept.pool.in_world(arrays, ""), kept.sample, kept.tasks, kept.purpose).save(path)
+    score.run(inputs, outputs, settings)
+    first = [Path(p).read_bytes() for p in outputs.scores]
+    for path in inputs.evaluations:
+        kept = EvaluationSet.load(path)
+        EvaluationSet(kept.pool.without_rows(), kept.sample, kept.tasks, kept.purpose).save(path)
+        with pytest.raises(AssayError, match="holds features alone"):
+            EvaluationSet.load(path)
+    score.run(inputs, outputs, settings)
+    assert [Path(p).read_bytes() for p in outputs.scores] == first

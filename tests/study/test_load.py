@@ -119,6 +119,8 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
             ["batchtopk_l0_08_seed_0"],
         ),
         (lambda c: c["substrates"]["mini"].pop("world"), ["mini", "world"]),
+        (lambda c: c["substrates"]["mini"]["samples"].update(training_rows=100), ["training_rows 100", "batch_size"]),
+        (lambda c: c["substrates"]["mini"]["world"].update(num_features=100), ["oracle", "the world has 100"]),
         (lambda c: c["substrates"]["mini"].update(published_world={"input": "x"}), ["mini", "either `world` or"]),
         (lambda c: c["substrates"]["mini"].update(published_world={"variant": "x"}), ["published_world", "`path`"]),
         (lambda c: c["substrates"]["mini"].update(panel={}, replicates=[]), ["mini", "an empty panel"]),

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.worlds.forests import arrays
 
 from sae_assay.errors import AssayError
+from sae_assay.worlds import sample
 from sae_assay.worlds.pool import Pool
+from sae_assay.worlds.sampler import Sampler
 
 FEATURES = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [3, 0, 0, 0], [1, 5, 0, 0]], np.float32)
 HIDDEN = np.arange(8, dtype=np.float32).reshape(4, 2)
@@ -65,6 +68,17 @@ def test_file_round_trip_with_equal_bytes(pool: Pool, tmp_path: Path) -> None:
     assert loaded.num_features == 4
     np.testing.assert_array_equal(loaded.activations(np.arange(4), 4), FEATURES)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    np.testing.assert_array_equal(loaded.hidden, pool.hidden)
+
+
+def test_a_stored_pool_makes_its_rows_again_bit_for_bit(tmp_path: Path) -> None:
+    world = arrays([0.5, 0.3, 0.2])
+    drawn = sample.draw(Sampler(world, None), 700, "t")
+    drawn.without_rows().save(tmp_path / "pool")
+    assert len(Pool.load(tmp_path / "pool")) == 700 and Pool.load(tmp_path / "pool").hidden.shape == (700, 0)
+    np.testing.assert_array_equal(Pool.load(tmp_path / "pool", world).hidden, drawn.hidden)
+    with pytest.raises(AssayError, match="has 3 features, the world 2"):
+        Pool.load(tmp_path / "pool", arrays([0.5, 0.3]))
 
 
 def test_missing_and_truncated_files(pool: Pool, tmp_path: Path) -> None:

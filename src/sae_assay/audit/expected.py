@@ -86,7 +86,12 @@ def _worlds(plan: Plan) -> Iterator[ExpectedJob]:
         yield _job("samples", words, step("samples"), [weights, card], drawn, plan.samples_settings(w))
         yield _job("tasks", words, step("tasks"), [card, task_pool], [tasks], plan.tasks_settings(w))
         yield _job(
-            "evaluation_sets", words, step("evaluation_sets"), [tasks, *pools], sets, plan.evaluation_settings(w)
+            "evaluation_sets",
+            words,
+            step("evaluation_sets"),
+            [tasks, weights, *pools],
+            sets,
+            plan.evaluation_settings(w),
         )
 
 

@@ -16,6 +16,7 @@ from sae_assay.evaluation import EvaluationSet, Task, subset
 from sae_assay.metrics import probes
 from sae_assay.seeds import numpy_generator, torch_generator
 from sae_assay.worlds import splits
+from sae_assay.worlds.build import read_arrays
 from sae_assay.worlds.pool import Pool
 
 if TYPE_CHECKING:
@@ -39,17 +40,18 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
     """Write the evaluation set of one world and evaluation seed.
 
     Args:
-        inputs: `tasks` (tasks.json), `pool`.
+        inputs: `tasks` (tasks.json), `pool`, `world` (world.safetensors).
         outputs: `evaluation` (safetensors).
         settings: `study`, `substrate`, `evaluation_seed`, `tasks` (limits), `metrics` (the sections to prepare for).
     """
     numerics.begin(settings)
-    pool = Pool.load(inputs.pool)
+    pool = Pool.load(inputs.pool, read_arrays(inputs.world))
     if not np.isfinite(pool.hidden).all():
         raise AssayError(str(inputs.pool), "holds activations that are not finite", "rebuild the pool")
     definitions = _read(inputs.tasks)
     purpose = (settings["study"], settings["substrate"], settings["evaluation_seed"])
-    build(pool, definitions, settings["tasks"], settings["metrics"], purpose).save(outputs.evaluation)
+    built = build(pool, definitions, settings["tasks"], settings["metrics"], purpose)
+    replace(built, pool=built.pool.without_rows()).save(outputs.evaluation)
 
 
 def _read(path: str | Path) -> dict[str, list[dict[str, Any]]]:

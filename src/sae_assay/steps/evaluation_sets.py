@@ -12,10 +12,10 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """Write the evaluation set of each evaluation seed.
 
     Args:
-        inputs: `tasks` (tasks.json), `pools` (in the order of `evaluation_seeds`).
+        inputs: `tasks` (tasks.json), `world` (world.safetensors), `pools` (in the order of `evaluation_seeds`).
         outputs: `evaluations` (safetensors), in the same order.
         params: `evaluation_seeds`, and what `evaluation_set.run` asks for.
     """
     for seed, pool, path in zip(params["evaluation_seeds"], inputs.pools, outputs.evaluations, strict=True):
-        one = SimpleNamespace(tasks=inputs.tasks, pool=pool)
+        one = SimpleNamespace(tasks=inputs.tasks, pool=pool, world=inputs.world)
         evaluation_set.run(one, SimpleNamespace(evaluation=path), {**params, "evaluation_seed": seed})

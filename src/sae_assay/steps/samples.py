@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sae_assay.worlds import build, sample
+from sae_assay.worlds.pool import Pool
 from sae_assay.worlds.sampler import Sampler
 
 
@@ -23,6 +24,6 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         sample.draw_features(sampler, sizes["training_rows"], *purpose, "training"),
         sample.draw_hidden(sampler, sizes["calibration_rows"], *purpose, "calibration"),
     )
-    sample.draw(sampler, sizes["task_rows"], *purpose, "tasks").save(outputs.task_pool)
+    Pool.of_features(sample.draw_features(sampler, sizes["task_rows"], *purpose, "tasks")).save(outputs.task_pool)
     for seed, path in zip(params["evaluation_seeds"], outputs.pools, strict=True):
-        sample.draw(sampler, sizes["pool_rows"], *purpose, "pool", seed).save(path)
+        Pool.of_features(sample.draw_features(sampler, sizes["pool_rows"], *purpose, "pool", seed)).save(path)

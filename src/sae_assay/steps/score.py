@@ -45,14 +45,15 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
         settings: `study`, `substrate`, `saes` (id, panel), `evaluation_seeds`, `metrics` (the study's sections).
     """
     device = numerics.begin(settings)
-    features = torch.from_numpy(read_arrays(inputs.world_weights)["feature_vectors"])
+    arrays = read_arrays(inputs.world_weights)
+    features = torch.from_numpy(arrays["feature_vectors"])
     folders = [Path(card).parent for card in inputs.cards]
     entries = [
         _entry(folder, one, settings, features, device) for folder, one in zip(folders, settings["saes"], strict=True)
     ]
     seeds, metrics = settings["evaluation_seeds"], settings["metrics"]
     for j, (seed, path) in enumerate(zip(seeds, inputs.evaluations, strict=True)):
-        evaluation = EvaluationSet.load(path)
+        evaluation = EvaluationSet.load(path, arrays)
         draws = world.draw(evaluation, metrics)
         for i, entry in enumerate(entries):
             records = score(entry, evaluation, draws, settings["substrate"], seed, metrics)

@@ -1,9 +1,13 @@
-"""A pool: rows drawn from a world, with the features that fired in each row kept sparse. Numpy only."""
+"""A pool: rows drawn from a world, with the features that fired in each row kept sparse. Numpy and scipy only.
+
+A large pool is stored as features alone, a tenth of the rows' own size; with the world they make the same rows again.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from scipy.sparse import csr_array
 
 from sae_assay.errors import AssayError
 
@@ -24,7 +29,7 @@ class Pool:
     """Rows of a world and their true feature activations, in compressed sparse rows.
 
     Attributes:
-        hidden: float32 [n, d_in], what an SAE reads.
+        hidden: float32 [n, d_in], what an SAE reads; [n, 0] where only features were asked for.
         indptr: int64 [n + 1]; row i's features are `indices[indptr[i]:indptr[i + 1]]`.
         indices: int32 [nnz], feature numbers, ascending within a row.
         values: float32 [nnz], their activations; never 0.
@@ -46,6 +51,15 @@ class Pool:
         values = features[rows, columns].astype(np.float32)
         return cls(
             np.ascontiguousarray(hidden, np.float32), indptr, columns.astype(np.int32), values, features.shape[1]
+        )
+
+    @classmethod
+    def of_features(cls, features: csr_array, hidden: NDArray[np.float32] | None = None) -> Pool:
+        """A pool from sparse feature activations [n, num_features] and, where they are there, the rows that they make."""
+        rows, num_features = features.shape
+        kept = np.empty((rows, 0), np.float32) if hidden is None else hidden
+        return cls(
+            kept, features.indptr.astype(np.int64), features.indices.astype(np.int32), features.data, num_features
         )
 
     @classmethod
@@ -110,17 +124,38 @@ class Pool:
         Path(path).write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata))
 
     @classmethod
-    def load(cls, path: str | Path) -> Pool:
-        """Read a pool.
+    def load(cls, path: str | Path, world: Mapping[str, NDArray[np.float32]] | None = None) -> Pool:
+        """Read a pool; `world` (the arrays of world.safetensors) makes the rows of one that was stored without.
 
         Raises:
-            AssayError: no such file, truncated, or not a pool.
+            AssayError: no such file, truncated, not a pool, or one of another world.
         """
         try:
             with safe_open(str(path), framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in ("hidden", "indptr", "indices", "values")}
-                return cls(**arrays, num_features=json.loads(file.metadata()["pool"])["num_features"])
+                pool = cls(**arrays, num_features=json.loads(file.metadata()["pool"])["num_features"])
         except FileNotFoundError:
             raise AssayError(str(path), "no such pool", _REMEDY) from None
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise AssayError(str(path), f"not a whole pool ({' '.join(str(error).split())})", _REMEDY) from None
+        return pool if world is None or pool.hidden.shape[1] else pool.in_world(world, str(path))
+
+    def without_rows(self) -> Pool:
+        """The same pool, features alone."""
+        return replace(self, hidden=self.hidden[:, :0])
+
+    def in_world(self, world: Mapping[str, NDArray[np.float32]] | None, where: str) -> Pool:
+        """The same pool with the rows that its features make, bit for bit those that were drawn.
+
+        Args:
+            world: arrays of world.safetensors.
+            where: the pool's file, for errors.
+        """
+        if world is None:
+            raise AssayError(where, "holds features alone", "pass the world that makes its rows")
+        if self.num_features != len(world["feature_vectors"]):
+            problem = f"has {self.num_features} features, the world {len(world['feature_vectors'])}"
+            raise AssayError(where, problem, _REMEDY)
+        shape = (len(self.indptr) - 1, self.num_features)
+        features = csr_array((self.values, self.indices, self.indptr), shape)
+        return replace(self, hidden=features @ world["feature_vectors"] + world["bias"])

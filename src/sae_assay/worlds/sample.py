@@ -27,8 +27,7 @@ def draw(sampler: Sampler, rows: int, *purpose: str | int) -> Pool:
     for start, tile in _tiles(sampler, rows, purpose):
         hidden[start : start + TILE] = sampler.hidden(tile)
         tiles.append(tile)
-    found = _joined(tiles, sampler.num_features)
-    return Pool(hidden, found.indptr.astype(np.int64), found.indices.astype(np.int32), found.data, sampler.num_features)
+    return Pool.of_features(_joined(tiles, sampler.num_features), hidden)
 
 
 def draw_hidden(sampler: Sampler, rows: int, *purpose: str | int) -> NDArray[np.float32]:
