@@ -4,8 +4,8 @@
 
 DIR is the unpacked reference (decoderesearch/saebench-reliability-audit); it runs as it is, in envs/saebench, one process
 per SAE. Both sides score the same five SAEs (4,096 latents, one per architecture) of SynthSAEBench-16k on the same pool
-of 60,000 rows, tasks, splits and draws, in turn, on one thread; seconds are user and system time of each stage, without
-imports. Ours takes the reference's draws from the states of torch's generator that it noted.
+of 60,000 rows, tasks, splits and draws, in turn, on one thread, two SAEs side by side where there are two cores; seconds
+are user and system time of each stage, without imports. Ours takes the reference's draws from the states of torch's generator that it noted.
 
 `ratio_total` is the reference's seconds over ours for ground truth, both probing procedures, TPP and SCR of the SAEs
 that ran: all that the reference's `run_one_sae` does (files read, ground truth with its sampling, encoding, metrics), and
@@ -23,7 +23,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,42 +41,57 @@ PEER_PYTHON = ENV / ".venv" / "bin" / "python"
 _started = time.monotonic()
 
 
-def measure(peer: Path, cache: Path, archs: list[str], profile: str) -> dict[str, Any]:
-    """Run what is missing and both sides in turn.
+class Sides:
+    """Runs one side's script in a process of its own.
 
     Args:
         peer: folder of the unpacked reference.
         cache: holds the world, the SAEs, the reference's data and both sides' scores.
-        archs: SAEs to score.
         profile: of our side's arithmetic, as in a study.
     """
-    theirs = process_environment("native", 1) | {"PYTHONPATH": str(peer), "HF_HUB_OFFLINE": "1"}
-    ours = process_environment(profile, 1) | {"PYTHONPATH": str(HERE.parent / "src")}
 
-    def run(side: str, *arguments: str) -> dict[str, Any]:
-        _say(f"{side}: {' '.join(arguments)}")
-        python, environment = (PEER_PYTHON, theirs) if side == "peer" else (sys.executable, ours)
-        script = HERE / f"validity_{side}.py"
-        command = [str(python), str(script), *arguments[:1], str(cache), *arguments[1:]]
+    def __init__(self, peer: Path, cache: Path, profile: str) -> None:
+        self.cache = cache
+        self.theirs = process_environment("native", 1) | {"PYTHONPATH": str(peer), "HF_HUB_OFFLINE": "1"}
+        self.ours = process_environment(profile, 1) | {"PYTHONPATH": str(HERE.parent / "src")}
+
+    def run(self, side: str, what: str, *arch: str) -> dict[str, Any]:
+        """What the script prints on its last line."""
+        python, environment = (PEER_PYTHON, self.theirs) if side == "peer" else (sys.executable, self.ours)
+        command = [str(python), str(HERE / f"validity_{side}.py"), what, str(self.cache), *arch]
+        begun = time.monotonic()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        _say(f"{side} {what} {' '.join(arch)}: {time.monotonic() - begun:.0f} s")
         return json.loads(done.stdout.splitlines()[-1])
 
+
+def measure(sides: Sides, archs: list[str], lanes: int) -> dict[str, Any]:
+    """Run what is missing, then both sides in turn on every SAE, in as many lanes as are given."""
     for name in ("peer", "ours"):
-        (cache / name).mkdir(parents=True, exist_ok=True)
-    run("inputs", "build")
-    if not (cache / "data_seconds.json").exists():
-        run("peer", "data")
-    data = json.loads((cache / "data_seconds.json").read_text())
+        (sides.cache / name).mkdir(parents=True, exist_ok=True)
+    sides.run("inputs", "build")
+    if not (sides.cache / "data_seconds.json").exists():
+        sides.run("peer", "data")
     prepared: dict[str, Any] = {}
     found: dict[str, Any] = {"peer": {}, "ours": {}}
-    for arch in archs:
-        found["peer"][arch] = run("peer", "score", arch)
-        prepared = prepared or run("ours", "prepare", arch)
-        found["ours"][arch] = run("ours", "score", arch)
-    compared = differences(cache, archs)
-    return summary(found, prepared, data) | compared
+    once = threading.Lock()
+
+    def in_turn(arch: str) -> None:
+        found["peer"][arch] = sides.run("peer", "score", arch)
+        with once:  # it needs the states that the reference's first scoring notes
+            if not prepared:
+                prepared.update(sides.run("ours", "prepare", arch))
+        found["ours"][arch] = sides.run("ours", "score", arch)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        # Matching pursuit, by far the longest, comes first.
+        for _ in pool.map(in_turn, sorted(archs, key=lambda arch: -ARCHITECTURES.index(arch))):
+            pass
+    found = {side: {arch: rows[arch] for arch in archs} for side, rows in found.items()}
+    data = json.loads((sides.cache / "data_seconds.json").read_text())
+    return summary(found, prepared, data) | differences(sides.cache, archs)
 
 
 def main() -> None:
@@ -83,6 +100,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line, no table")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "sae-assay-validity")
     parser.add_argument("--archs", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
+    parser.add_argument("--lanes", type=int, default=min(2, os.cpu_count() or 1), help="SAEs scored side by side")
     parser.add_argument("--profile", choices=("native", "portable"), default="native")
     arguments = parser.parse_args()
     if not (arguments.peer / "saebench_audit" / "synthetic").is_dir():
@@ -92,9 +110,9 @@ def main() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
     command = ["uv", "sync", "--frozen", "--quiet", "--project", str(ENV)]
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-    peer, cache = arguments.peer.resolve(), arguments.cache.resolve()
-    result = measure(peer, cache, arguments.archs, arguments.profile)
-    result["profile"] = arguments.profile
+    sides = Sides(arguments.peer.resolve(), arguments.cache.resolve(), arguments.profile)
+    result = measure(sides, arguments.archs, arguments.lanes)
+    result |= {"profile": arguments.profile, "lanes": arguments.lanes}
     print(json.dumps(result) if arguments.json else show(result))
 
 

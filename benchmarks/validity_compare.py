@@ -10,38 +10,47 @@ from typing import Any
 from validity_inputs import D_SAE
 
 Cell = tuple[str, str, str, str, Any]  # metric, SAE, component, task, n or k_probe
+Scores = dict[Cell, Any]
+METRICS = ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr")
 TRUTHS = ("mcc", "f1", "precision", "recall", "uniqueness", "explained_variance")
 PARTS = {"auc": "test_auc", "f1": "test_f1", "accuracy": "test_acc"}
 TPP = {"score": "total_metric", "intended": "intended_diff_only", "unintended": "unintended_diff_only"}
 
 
 def differences(cache: Path, archs: list[str]) -> dict[str, Any]:
-    """`max_abs_diff` per metric over all SAEs, tasks and n, and what else tells them apart.
+    """`max_abs_diff` per metric over all SAEs, tasks and n, and what else tells the sides apart.
 
-    A cell that only one side has, or a status of ours where the reference puts a number, is counted, not compared.
+    Probing is compared with the latents and the C that the reference chose (`validity_ours.with_their_choices`);
+    `own_choices` holds the same with ours. A cell that only one side has, or a status of ours where the reference puts
+    a number, is counted, not compared.
     """
-    theirs, ours = {}, {}
+    theirs: Scores = {}
+    ours, matched = dict(theirs), dict(theirs)
     for arch in archs:
         theirs |= dict(_theirs(arch, json.loads((cache / "peer" / f"{arch}.json").read_text())))
         ours |= dict(_ours(arch, json.loads((cache / "ours" / f"{arch}.json").read_text())))
-    found: dict[str, Any] = {"max_abs_diff": {}, "cells": {}}
-    for metric in ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr"):
-        cells = [cell for cell in theirs if cell[0] == metric]
-        both = {cell: abs(ours[cell] - theirs[cell]) for cell in cells if ours.get(cell) is not None}
-        found["max_abs_diff"][metric] = max(both.values())
-        found["cells"][metric] = {
-            "compared": len(both),
-            "different": sum(gap > 1e-9 for gap in both.values()),
-            "above_1e-3": sum(gap > 1e-3 for gap in both.values()),
-            "no_score_here": sum(cell in ours and ours[cell] is None for cell in cells),
-            "not_here": sum(cell not in ours for cell in cells),
-            "largest": [[*cell, ours[cell], theirs[cell]] for cell in sorted(both, key=both.__getitem__)[-3:]],
-            "mean_scores": _of_means(both, ours, theirs),
-        }
-    return found
+        matched |= dict(_ours(arch, json.loads((cache / "ours" / f"{arch}.their_choices.json").read_text())))
+    cells = {metric: _compared(theirs, ours | matched, metric) for metric in METRICS}
+    own = {metric: _compared(theirs, ours, metric) for metric in ("sparse_probing", "sae_probes")}
+    return {"max_abs_diff": {m: found["max"] for m, found in cells.items()}, "cells": cells, "own_choices": own}
 
 
-def _of_means(both: dict[Cell, float], ours: dict[Cell, float], theirs: dict[Cell, float]) -> float:
+def _compared(theirs: Scores, ours: Scores, metric: str) -> dict[str, Any]:
+    cells = [cell for cell in theirs if cell[0] == metric]
+    both = {cell: abs(ours[cell] - theirs[cell]) for cell in cells if ours.get(cell) is not None}
+    return {
+        "max": max(both.values()),
+        "compared": len(both),
+        "different": sum(gap > 1e-9 for gap in both.values()),
+        "above_1e-3": sum(gap > 1e-3 for gap in both.values()),
+        "no_score_here": sum(cell in ours and ours[cell] is None for cell in cells),
+        "not_here": sum(cell not in ours for cell in cells),
+        "largest": [[*cell, ours[cell], theirs[cell]] for cell in sorted(both, key=both.__getitem__)[-3:]],
+        "mean_scores": _of_means(both, ours, theirs),
+    }
+
+
+def _of_means(both: dict[Cell, float], ours: Scores, theirs: Scores) -> float:
     """The largest difference of a mean over tasks, the number that a table of scores shows."""
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in both:

@@ -28,7 +28,8 @@ import validity_inputs
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
-from sae_assay.metrics import ground_truth, world
+from sae_assay.metrics import ground_truth, logistic, probing, world
+from sae_assay.metrics.records import Record
 from sae_assay.saes import encoder
 from sae_assay.steps import evaluation_set
 from sae_assay.study.worlds import Tasks
@@ -219,8 +220,35 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
         for metric, section in METRICS.items():
             with clock(metric):
                 records += world.score(subject, {metric: section})
+        matched_records = with_their_choices(subject, np.load(cache / "peer" / f"{arch}.npz"))
     (cache / "ours" / f"{arch}.json").write_text(json.dumps(records))
+    (cache / "ours" / f"{arch}.their_choices.json").write_text(json.dumps(matched_records))
     return {**clock.seconds, "rows": len(evaluation.pool), "sample": len(evaluation.sample), "peak_mib": _peak()}
+
+
+def with_their_choices(subject: world.Subject, notes: Any) -> list[Record]:
+    """Both probing procedures with the latents and, in sae-probes, the C that the reference chose.
+
+    It ranks in float32, where many latents tie that fire in one training row, so that rounding decides among them; and
+    scikit-learn's fits stop early, so that near ties among C fall either way.
+    """
+    tasks = [task for task in subject.evaluation.tasks if task.family == "probing" and task.status == "ok"]
+    inputs = [world._probing_input(subject, task) for task in tasks]
+    problems = []
+    for task, ranking in zip(inputs, torch.from_numpy(notes["ranking"]), strict=True):
+        problems.append(probing._chosen(probing._fixed(task), lambda _, found=ranking: found, max(KS)))
+    records = []
+    for j, k in enumerate(KS):
+        for group in probing._of_similar_size(list(range(len(tasks))), problems):
+            chosen, C = [problems[t] for t in group], torch.from_numpy(notes["C"][group, j])
+            batch = probing._Batch(chosen, k)
+            data = (batch.x, batch.y, batch.counts.double())
+            fitted = logistic.fit(*data, torch.ones(len(group)))
+            found = {"sparse_probing": {"accuracy": batch.test_accuracy(fitted)}}
+            found["sae_probes"] = batch.test_scores(logistic.fit(*data, C, fitted))
+            for metric, scores in found.items():
+                records += probing._records([inputs[t] for t in group], chosen, scores, metric, k)
+    return records
 
 
 def _generators(path: Path) -> dict[tuple[str, str], torch.Generator]:

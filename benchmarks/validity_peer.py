@@ -5,8 +5,9 @@
 
 The reference runs as it is: `generate` makes its pool and tasks, `run_one_sae` scores. Three things are put around it:
 its download of the world becomes a load of the same files, timers stand around the functions that `run_one_sae` calls,
-and each TPP and SCR task's state of torch's global generator is noted before the task takes its draws. Its second
-probing mode (`sae_probes`) is called right after the first on the same rows, timed apart.
+and each TPP and SCR task's state of torch's global generator is noted before the task takes its draws,
+as are its probing splits, the order in which it ranks latents and the C that it chooses. Its second probing mode
+(`sae_probes`) is called right before the first on the same rows, timed apart.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ torch.set_num_threads(1)
 from sae_lens import SAE  # noqa: E402
 from sae_lens.synthetic import SyntheticModel  # noqa: E402
 from saebench_audit.runners.eval import _try_fold_W_dec_norm  # noqa: E402
-from saebench_audit.synthetic import data_gen, run_eval  # noqa: E402
+from saebench_audit.synthetic import data_gen, eval_sae_probes, run_eval  # noqa: E402
 
 SEED = 1234  # the reference's default
 REPO = "world"
@@ -81,6 +82,20 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
         more[len(more)] = second(*args, **{**options, "mode": "sae_probes"})
         return first(*args, **options)
 
+    ranked, tuned = [], []
+    rank, tune = eval_sae_probes.get_sorted_indices, eval_sae_probes.find_best_reg
+
+    def noted_rank(*args: Any) -> Any:
+        found = rank(*args)
+        ranked.append(found[: max(KS)].numpy())
+        return found
+
+    def noted_tune(*args: Any, **options: Any) -> Any:
+        found = tune(*args, **options)
+        tuned.append(found.classifier.C)
+        return found
+
+    eval_sae_probes.get_sorted_indices, eval_sae_probes.find_best_reg = noted_rank, noted_tune
     split = run_eval.balanced_split
 
     def noted_split(*args: Any, seed: int) -> Any:
@@ -116,7 +131,9 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
     )
     total = time.process_time() - start
     assert record is not None
-    record["sae_probes"] = dict(zip(record["sparse_probing"], more.values(), strict=False))
+    record["sae_probes"] = dict(zip(record["sparse_probing"], more.values(), strict=True))
+    # Both modes rank alike; one value of C per task and k.
+    states["ranking"], states["C"] = np.array(ranked[::2]), np.array(tuned).reshape(-1, len(KS))
     target.write_text(json.dumps(record))
     np.savez_compressed(target.with_suffix(".npz"), **states)
     rest = total - sum(stages.seconds.values())

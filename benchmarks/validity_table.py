@@ -45,7 +45,11 @@ def summary(found: dict[str, Any], prepared: dict[str, Any], data: dict[str, Any
         "our_encode_share": encode / total["ours"],
         "our_encode_share_without_sampling": encode / (total["ours"] - prepared["sampling"]),
         "stages": {"peer": found["peer"], "ours": found["ours"], "ours_per_seed": prepared},
-        "data_generation": {"peer": data["data_generation"], "peak_mib": data["peak_mib"]},
+        "data_generation": {
+            "peer": data["data_generation"],
+            "ours": prepared["data_generation"],
+            "peak_mib": data["peak_mib"],
+        },
         "peak_mib": {side: max(stages["peak_mib"] for stages in found[side].values()) for side in found},
         "projection": _projection(total, per_seed, len(archs)),
     }
@@ -117,7 +121,8 @@ def show(result: dict[str, Any]) -> str:
     share, rest = result["our_encode_share"], result["our_encode_share_without_sampling"]
     rows.append(f"encode pass: {share:.0%} of our seconds, {rest:.0%} of those without sampling")
     data, peak = result["data_generation"], result["peak_mib"]
-    rows.append(f"not in these: the peer's pool and tasks of one seed, {data['peer']:.0f} s, {data['peak_mib']} MiB")
+    rows.append(f"not in these, one seed's pool and tasks: peer {data['peer']:.0f} s, ours {data['ours']:.1f} s")
+    rows.append(f"peak memory of the peer's: {data['peak_mib']} MiB")
     rows.append(f"peak memory of a scoring process: peer {peak['peer']} MiB, ours {peak['ours']} MiB")
     projected = result["projection"]
     rows.append(

@@ -210,6 +210,15 @@ class _Batch:
     def test_accuracy(self, theta: Tensor) -> Tensor:
         return classification.accuracy(logistic.logits(self.test_x, theta) > 0, self.test_y, self.test_counts)
 
+    def test_scores(self, theta: Tensor) -> dict[str, Tensor]:
+        """AUC, weighted F1 and accuracy."""
+        found, test = logistic.logits(self.test_x, theta), (self.test_y, self.test_counts)
+        return {
+            "auc": classification.auc(torch.sigmoid(found), *test),
+            "f1": classification.weighted_f1(found > 0, *test),
+            "accuracy": classification.accuracy(found > 0, *test),
+        }
+
 
 def _pad(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     rows, k = max(len(y) for _, y in parts), parts[0][0].shape[1]
@@ -263,13 +272,7 @@ def _tuned_scores(batch: _Batch, folds: Sequence[Folds]) -> dict[str, Tensor]:
         train[row, fitted], held[row, kept] = 1, True
     best, start = _best_c(batch.x[owner], batch.y[owner], train, held, owner)
     theta = logistic.fit(batch.x, batch.y, batch.counts.double(), best, start)
-    found = logistic.logits(batch.test_x, theta)
-    test = (batch.test_y, batch.test_counts)
-    return {
-        "auc": classification.auc(torch.sigmoid(found), *test),
-        "f1": classification.weighted_f1(found > 0, *test),
-        "accuracy": classification.accuracy(found > 0, *test),
-    }
+    return batch.test_scores(theta)
 
 
 def _best_c(x: Tensor, y: Tensor, train: Tensor, held: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
