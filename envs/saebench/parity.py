@@ -63,7 +63,7 @@ def score(sae: JumpReluSae, train: torch.Tensor, test: torch.Tensor, task: dict,
     tokens_train, tokens_test = ({k: v[:, None] for k, v in rows.items()} for rows in (raw_train, raw_test))
     chosen = list(dataset_info.PAIRED_CLASS_KEYS) if scr else list(names)
     torch.manual_seed(task["seed"])
-    probes, _ = train_probe_on_activations(
+    probes, accuracies = train_probe_on_activations(
         raw_train, raw_test, perform_scr=scr, l1_penalty=1e-3, early_stopping_patience=20, **PROBES
     )
     torch.set_grad_enabled(False)
@@ -79,6 +79,7 @@ def score(sae: JumpReluSae, train: torch.Tensor, test: torch.Tensor, task: dict,
         "results": {name: float(value) for name, value in results.items()},
         "weight": [probe.net.weight[0].tolist() for probe in kept],
         "bias": [probe.net.bias.item() for probe in kept],
+        "accuracy": [float(accuracies[name]) for name in chosen],
         "clean": clean,
     }
 

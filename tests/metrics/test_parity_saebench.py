@@ -97,6 +97,7 @@ def test_tpp_is_equal_at_every_n(job, theirs, i: int) -> None:
     train, test, g = tensors[f"{i}.train"], tensors[f"{i}.test"], torch.Generator().manual_seed(tasks[i]["seed"])
     trained = _trained(train, test, [], g)
     assert torch.allclose(trained.weight, torch.tensor(theirs[i]["weight"]), rtol=0, atol=1e-5)
+    assert trained.accuracy.tolist() == theirs[i]["accuracy"]
     for used in (trained, _exactly(theirs[i])):
         inputs = tpp.TppInput(
             "t", None, _latents(tensors, train), _latents(tensors, test), test, tensors["W_dec"], used
@@ -115,6 +116,7 @@ def test_scr_is_equal_at_every_n(job, theirs, i: int) -> None:
     train, test, g = tensors[f"{i}.train"], tensors[f"{i}.test"], torch.Generator().manual_seed(tasks[i]["seed"])
     trained = _trained(train, test, [(2, 3), (3, 2), (0, 1), (1, 0), (4, 5), (5, 4)], g).take([0, 2, 4])
     assert torch.allclose(trained.weight, torch.tensor(theirs[i]["weight"]), rtol=0, atol=1e-5)
+    assert trained.accuracy.tolist() == theirs[i]["accuracy"]
     shaped = [rows[:4].unflatten(0, (2, 2)) for rows in (_latents(tensors, train), _latents(tensors, test), test)]
     for used in (trained, _exactly(theirs[i])):
         # SAEBench's order of probes is spurious, target, biased.

@@ -150,6 +150,8 @@ def test_single_repairs_leave_the_whole_modes_as_they_were(built, pool, features
     subject = world.Subject(sae, world.sae_latents(alone, sae), alone, draws, matched, "hand", "some_sae", 42)
     wanted = _values(world.score(subject, whole))
     assert {key: found[key] for key in wanted} == wanted and len(found) == len(wanted) + 10
+    snapshot = world.Subject(sae, world.sae_latents(built, sae), built, draws, matched, "hand", "some_sae", 42)
+    assert _values(world.score(snapshot, whole)) == wanted  # rows of repaired modes are passed over
     assert {key[3] for key in found.keys() - wanted.keys()} == {m for m in modes.MODES if m.startswith("fix_")}
 
 

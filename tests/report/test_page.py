@@ -281,3 +281,27 @@ def test_verdict_beside_the_paper(
 
 def test_the_digest_of_vega_is_that_of_the_locked_library() -> None:
     assert hashlib.sha256(page.vega_bundle().encode()).hexdigest() == page.VEGA_SHA256
+
+
+def test_the_fault_ablation_says_what_each_repair_changes(html: str, marts: dict[str, pl.DataFrame]) -> None:
+    """The factory's world: no repair of TPP is certain to help at 25 cells, fix_cells halves SCR's noise, strict is like saebench."""
+    section = re.search(r'<section id="faults">.*?</section>', html, re.DOTALL)
+    assert section
+    tpp, scr = re.findall(r"<li>(.*?)</li>", section[0], re.DOTALL)
+    words = [re.sub(r"<[^>]+>", "", line) for line in (tpp, scr)]
+    assert "TPP, n = 10 on mini" in words[0] and "SCR, n = 10 on mini" in words[1]
+    rows = marts["fault_ablation"].filter(task_kind="in", component="score")
+    changes = rows.filter(pl.col("mode").str.starts_with("fix_"), metric="tpp")["residual_change"].sort()
+    assert f"moves the validity by {shown(changes[0], '+fixed2')} to {shown(changes[-1], '+fixed2')}" in words[0]
+    assert "beyond its interval: none." in words[0]
+    assert "beyond its interval: Balanced cells." in words[1]
+    strict = rows.filter(metric="scr", mode="strict").row(0, named=True)
+    assert f"noise is {shown(strict['noise_ratio'], 'fixed2')} (" in words[1]
+    assert re.findall(r"\d", re.sub(r'<data class="n".*?</data>', "", tpp + scr)) == list("1010")  # n = 10 alone
+
+
+def test_a_study_without_a_fault_ablation_says_so(marts: dict[str, pl.DataFrame]) -> None:
+    design = Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
+    without = {**marts, "fault_ablation": marts["fault_ablation"].clear()}
+    section = page.faults(without, page.make_cells(without, design))
+    assert section["here"] == [page.NOTHING] and section["table"].rows == []

@@ -186,3 +186,11 @@ def test_what_cannot_be_said_is_null_with_a_reason(tmp_path: Any, table: pl.Data
         assert (row[value] is None) == (reason is not None)
     if case == "steady":
         assert row["noise_ratio"] == 0 and row["noise_ratio_high"] is None
+
+
+def test_single_repairs_are_no_matter_of_training(tmp_path: Any, table: pl.DataFrame) -> None:
+    """Snapshots are not scored in these modes, and the finished SAEs alone are no trajectory."""
+    tables = factory.write_tables(tmp_path, table)
+    marts = runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
+    for name in ("decision_accuracy", "trajectory_contrast", "separated_pairs"):
+        assert set(marts[name]["mode"].drop_nulls()) == {"saebench", "strict"}

@@ -211,14 +211,14 @@ def _parts(subject: Subject, task: Task) -> dict[str, Any]:
 
 
 def _scored(task: Task, section: dict[str, Any]) -> list[tuple[modes.Mode, list[int]]]:
-    """Modes that score this task's rows and probes, with their n values."""
+    """Modes that score this task's rows and probes, with their n values; none where the section leaves them out."""
     ns = modes.scored(section)
-    return [(mode, ns[mode]) for mode in modes.sharing_rows(section)[task.mode]]  # type: ignore[index]
+    return [(mode, ns[mode]) for mode in modes.sharing_rows(section).get(task.mode, [])]  # type: ignore[call-overload]
 
 
 def _tpp(subject: Subject, task: Task, section: dict[str, Any]) -> list[Record]:
     wanted = _scored(task, section)
-    if task.status != "ok":
+    if not wanted or task.status != "ok":
         why = (task.status, task.reason or "")
         return [row for mode, ns in wanted for row in tpp.unavailable(task.id, task.kind, ns, mode, *why)]
     inputs, draws, records = tpp.TppInput(**_parts(subject, task)), subject.draws.tpp.get(task.id), []
@@ -230,7 +230,7 @@ def _tpp(subject: Subject, task: Task, section: dict[str, Any]) -> list[Record]:
 
 def _scr(subject: Subject, task: Task, section: dict[str, Any]) -> list[Record]:
     wanted = _scored(task, section)
-    if task.status != "ok":
+    if not wanted or task.status != "ok":
         why = (task.status, task.reason or "")
         return [row for mode, ns in wanted for row in scr.unavailable(task.id, task.kind, ns, mode, *why)]
     inputs = scr.ScrInput(**_parts(subject, task))

@@ -178,8 +178,13 @@ class Files:
         """The sections of the metrics that this substrate is scored with."""
         chosen, kind = self.study.metrics.model_dump(mode="json", exclude_none=True), self._substrate(substrate).kind
         if kind != "world":  # without a truth there is no validity that a repair could change
-            chosen = {name: {k: v for k, v in part.items() if k != "fault_ablation"} for name, part in chosen.items()}
+            chosen = self.whole_modes(chosen)
         return {name: chosen[name] for name in METRICS_OF_KIND[kind] if name in chosen}
+
+    @staticmethod
+    def whole_modes(metrics: dict[str, Any]) -> dict[str, Any]:
+        """The sections without their fault ablation."""
+        return {name: {k: v for k, v in part.items() if k != "fault_ablation"} for name, part in metrics.items()}
 
     def slow_metrics(self, substrate: str) -> list[str]:
         """Metrics that have a job and a score file of their own."""

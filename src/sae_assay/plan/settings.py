@@ -102,10 +102,11 @@ class Settings(Files):
         return self._score_settings(wildcards.substrate, [wildcards.sae], self.evaluation_seeds)
 
     def score_trajectory_settings(self, substrate: str) -> Any:
-        """For a substrate's trajectory rule, whose wildcard is the run."""
+        """For a substrate's trajectory rule, whose wildcard is the run. Snapshots take no part in the fault ablation."""
 
         def settings(wildcards: Any) -> dict[str, Any]:
-            return self._score_settings(substrate, self.snapshots(substrate, wildcards.run), self.snapshot_seeds)
+            found = self._score_settings(substrate, self.snapshots(substrate, wildcards.run), self.snapshot_seeds)
+            return {**found, "metrics": self.whole_modes(found["metrics"])}
 
         return settings
 

@@ -267,7 +267,8 @@ def fault_ablation(marts: Marts) -> pl.DataFrame:
     quantities = {"validity": ("residual_change", "residual_reason"), "noise": ("noise_ratio", "reason")}
     parts = [
         table.select(
-            "substrate", "metric", "metric_name", "hp_value", pl.lit(quantity).alias("quantity"),
+            "substrate", "metric", "hp_value", pl.lit(quantity).alias("quantity"),
+            pl.format("{}, {} = {}", "metric_name", "hp_name", "hp_value").alias("metric_name"),
             pl.col("repair").alias("setting"), kind.alias("kind"), pl.col(column).alias("value"),
             pl.col(f"{column}_low").alias("low"), pl.col(f"{column}_high").alias("high"),
             pl.when(pl.col("n_tasks") == 0).then(pl.lit("no common task"))

@@ -4,6 +4,8 @@ WITH member_scores AS (
     SELECT m.comparison, s.cell_id, s.sae_id, s.eval_seed, s.task, s.is_ok
     FROM stg_scores AS s
     JOIN stg_members AS m USING (substrate, sae_id)
+    -- snapshots take no part in the fault ablation
+    WHERE m.comparison <> 'trajectory' OR s.mode IS NULL OR NOT starts_with(s.mode, 'fix_')
 ),
 
 cells AS (
