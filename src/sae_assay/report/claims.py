@@ -75,17 +75,18 @@ FORMS = {"residual_change": "+fixed2", "noise_ratio": "fixed2"}
 
 
 def repairs(marts: Marts, cells: Cells) -> list[Markup]:
-    """What repairing faults changes: a sentence a metric and setting, on `in` tasks where it has them."""
+    """What repairing faults changes: a sentence a metric, setting and kind of tasks; those of features beyond the dictionary
+    are left to the table."""
     table = views.repairs(marts)
-    main = table.filter(pl.col("task_kind").is_in(["in", "all", "__all__"]))
-    groups = main.partition_by("substrate", "metric", "hp_value", maintain_order=True)
+    main = table.filter(pl.col("task_kind") != "out")
+    groups = main.partition_by("substrate", "metric", "hp_value", "task_kind", maintain_order=True)
     return [_repairs(group.to_dicts(), cells) for group in groups]
 
 
 def _repairs(rows: list[dict[str, Any]], cells: Cells) -> Markup:
     first, single = rows[0], [row for row in rows if row["mode"] != "strict"]
     name = setting(first["metric"], first["hp_name"], first["hp_value"])
-    parts = [Markup("<b>{}</b> on <b>{}</b>.").format(name, first["substrate"])]
+    parts = [Markup("<b>{}</b> on <b>{}</b>, {}.").format(name, first["substrate"], first["tasks"] or "all tasks")]
     if any(row["residual_change"] is not None for row in single):
         text = "One repair at a time moves the validity by {}; beyond its interval: {}."
         parts.append(Markup(text).format(_range(single, cells, "residual_change"), _clear(single, "residual_change")))
