@@ -11,7 +11,8 @@ are user and system time of each stage, without imports. Ours takes the referenc
 that ran: all that the reference's `run_one_sae` does (files read, ground truth with its sampling, encoding, metrics), and
 all that ours does per SAE (files, matching, encoding, metrics) and once per seed (splits, probes, sampling for ground
 truth), the latter in full, so it is shared by the SAEs of this run alone. `ratio_without_ground_truth` leaves out ground
-truth on both sides; ours then encodes the tasks' rows alone. Not in the ratios: the pool and the tasks (a line of their
+truth on both sides; ours then encodes the tasks' rows alone. `max_abs_diff` compares like with like
+(`validity_compare.differences`), and what differs beyond it is counted beside it. Not in the ratios: the pool and the tasks (a line of their
 own, the reference's `generate`), and building the world and the SAEs, which stay in the cache folder.
 """
 

@@ -13,26 +13,37 @@ Cell = tuple[str, str, str, str, Any]  # metric, SAE, component, task, n or k_pr
 Scores = dict[Cell, Any]
 METRICS = ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr")
 TRUTHS = ("mcc", "f1", "precision", "recall", "uniqueness", "explained_variance")
-PARTS = {"auc": "test_auc", "f1": "test_f1", "accuracy": "test_acc"}
+PROBING = {
+    "sparse_probing": {"accuracy": "test_acc"},
+    "sae_probes": {"auc": "test_auc", "f1": "test_f1", "accuracy": "test_acc"},
+}
 TPP = {"score": "total_metric", "intended": "intended_diff_only", "unintended": "unintended_diff_only"}
 
 
 def differences(cache: Path, archs: list[str]) -> dict[str, Any]:
     """`max_abs_diff` per metric over all SAEs, tasks and n, and what else tells the sides apart.
 
-    Probing is compared with the latents and the C that the reference chose (`validity_ours.with_their_choices`);
-    `own_choices` holds the same with ours. A cell that only one side has, or a status of ours where the reference puts
-    a number, is counted, not compared.
+    Probing is compared on the latents and the C that the reference chose (`validity_ours.with_their_choices`) with the
+    optimum of its fits (`validity_peer.converged`). `as_run` holds the same against its fits as its solver leaves them,
+    `own_choices` that with our own choice of latents and C. A cell that only one side has, or a status of ours where the
+    reference puts a number, is counted, not compared.
     """
     theirs: Scores = {}
-    ours, matched = dict(theirs), dict(theirs)
+    optimum, ours, matched = dict(theirs), dict(theirs), dict(theirs)
     for arch in archs:
-        theirs |= dict(_theirs(arch, json.loads((cache / "peer" / f"{arch}.json").read_text())))
+        record = json.loads((cache / "peer" / f"{arch}.json").read_text())
+        theirs |= dict(_theirs(arch, record))
+        for metric in PROBING:
+            optimum |= dict(_probing(arch, metric, {t: modes[metric] for t, modes in record["converged"].items()}))
         ours |= dict(_ours(arch, json.loads((cache / "ours" / f"{arch}.json").read_text())))
         matched |= dict(_ours(arch, json.loads((cache / "ours" / f"{arch}.their_choices.json").read_text())))
-    cells = {metric: _compared(theirs, ours | matched, metric) for metric in METRICS}
-    own = {metric: _compared(theirs, ours, metric) for metric in ("sparse_probing", "sae_probes")}
-    return {"max_abs_diff": {m: found["max"] for m, found in cells.items()}, "cells": cells, "own_choices": own}
+    cells = {metric: _compared(theirs | optimum, ours | matched, metric) for metric in METRICS}
+    return {
+        "max_abs_diff": {metric: found["max"] for metric, found in cells.items()},
+        "cells": cells,
+        "as_run": {metric: _compared(theirs, matched, metric) for metric in PROBING},
+        "own_choices": {metric: _compared(theirs, ours, metric) for metric in PROBING},
+    }
 
 
 def _compared(theirs: Scores, ours: Scores, metric: str) -> dict[str, Any]:
@@ -64,11 +75,8 @@ def _theirs(arch: str, record: dict[str, Any]) -> Iterator[tuple[Cell, float]]:
         yield ("ground_truth", arch, name, "", None), truth[name]
     yield ("ground_truth", arch, "l0 / d_sae", "", None), truth["sae_l0"] / D_SAE
     yield ("ground_truth", arch, "dead_latents / d_sae", "", None), truth["dead_latents"] / D_SAE
-    for metric, parts in (("sparse_probing", {"accuracy": "test_acc"}), ("sae_probes", PARTS)):
-        for task, by_k in record[metric].items():
-            for k, scores in by_k.items():
-                for part, name in parts.items():
-                    yield (metric, arch, part, task, int(k)), scores[name]
+    for metric in PROBING:
+        yield from _probing(arch, metric, record[metric])
     for task, found in record["tpp"].items():
         for key, value in found["result"]["overall"].items():
             _, _, n, name = key.split("_", 3)
@@ -80,6 +88,13 @@ def _theirs(arch: str, record: dict[str, Any]) -> Iterator[tuple[Cell, float]]:
                 name, n = key.removeprefix("scr_").split("_threshold_")
                 part = {"dir1": "direction_1", "dir2": "direction_2", "metric": "compatible"}[name]
                 yield ("scr", arch, part, task, int(n)), value
+
+
+def _probing(arch: str, metric: str, tasks: dict[str, Any]) -> Iterator[tuple[Cell, float]]:
+    for task, by_k in tasks.items():
+        for k, scores in by_k.items():
+            for part, name in PROBING[metric].items():
+                yield (metric, arch, part, task, int(k)), scores[name]
 
 
 def _ours(arch: str, records: list[dict[str, Any]]) -> Iterator[tuple[Cell, float | None]]:
