@@ -102,8 +102,8 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
         (lambda c: c["seeds"].update(evalution=[1]), ["seeds.evalution", "did you mean evaluation"]),
         (lambda c: c["seeds"].update(evaluation=[42, 42]), ["evaluation", "twice"]),
         (lambda c: c["seeds"].update(snapshot=[7]), ["snapshot", "[7]"]),
-        (lambda c: c["metrics"]["tpp"].update(n=[10, 500]), ["tpp", "500", "d_sae"]),
-        (lambda c: c["metrics"]["tpp"].update(n=[5]), ["metrics.tpp", "fault_ablation.n has [10]", "[5]"]),
+        (lambda c: c["metrics"]["tpp"].update(n=[10, 50, 500]), ["tpp", "500", "d_sae"]),
+        (lambda c: c["metrics"]["tpp"].update(n=[5]), ["metrics.tpp", "fault_ablation.n has [10, 50]", "[5]"]),
         (lambda c: c["metrics"]["tpp"].update(modes=["strict"]), ["metrics.tpp", "saebench", "add it"]),
         (
             lambda c: c["metrics"]["tpp"]["fault_ablation"].update(modes=["fix_cells"]),
