@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from sae_assay import modes
 from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
-from sae_assay.metrics.latents import SparseLatents
+from sae_assay.metrics.latents import CHUNK, SparseLatents
 from sae_assay.metrics.probes import Probes
 from sae_assay.metrics.records import Record
 from sae_assay.seeds import torch_generator
@@ -72,10 +72,11 @@ class Latents:
     Args:
         encode: dense latents [n, d_sae] of positions [n].
         rows: number of positions.
+        chunk: rows encoded at a time.
     """
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int) -> None:
-        self._all = SparseLatents.encoded(encode, rows, d_sae)
+    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int, chunk: int = CHUNK) -> None:
+        self._all = SparseLatents.encoded(encode, rows, d_sae, chunk)
 
     def take(self, rows: Tensor) -> SparseLatents:
         """The latents of positions [n]."""
