@@ -179,8 +179,8 @@ class Moved:
         f = (self.sae.encode(x) * self.scale)[:, self.order]
         return torch.cat([torch.zeros(len(f), 3), f], 1)
 
-    def decode(self, f: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
-        return self.sae.decode(f[:, 3:][:, self.order.argsort()] / self.scale, x)
+    def decode(self, f: SparseLatents, x: torch.Tensor | None = None) -> torch.Tensor:
+        return self.sae.decode(f.dense()[:, 3:][:, self.order.argsort()] / self.scale, x)
 
 
 def test_strict_scores_do_not_depend_on_order_scale_or_dead_latents_or_batches(built, features) -> None:
