@@ -162,7 +162,7 @@ class Substrate(Strict):
                 raise ValueError(f"panel.{arch}.l0 has {too_large}, larger than d_sae {self.d_sae}")
             if entry.widths and (sorted(set(entry.widths)) != entry.widths or entry.widths[-1] != self.d_sae):
                 raise ValueError(f"panel.{arch}.widths must rise strictly and end with d_sae {self.d_sae}")
-        if self.samples and self.samples.training_rows < self.training.batch_size:
+        if self.kind == "world" and self.samples and self.samples.training_rows < self.training.batch_size:
             raise ValueError(f"samples.training_rows {self.samples.training_rows} are no batch of training.batch_size")
         features = self.world.num_features if self.world else self.d_sae
         if self.controls and "oracle" in self.controls.kinds and self.d_sae > features:

@@ -93,6 +93,7 @@ def load_calibration(path: str | Path) -> NDArray[np.float32]:
 
 def _save(path: str | Path, arrays: dict[str, NDArray[Any]]) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
+    Path(path).chmod(0o644)  # safetensors lets nobody but the owner read it
 
 
 def _load(path: str | Path, *names: str) -> dict[str, NDArray[Any]]:
