@@ -12,6 +12,7 @@ from tests.metrics.conftest import LinearSae, make_sae
 from sae_assay import modes
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import ground_truth, world
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import frame
 from sae_assay.steps import evaluation_set
 
