@@ -134,10 +134,9 @@ def datum(forgery: Forgery, name: str) -> Record:
 
 def draw(forgery: Forgery, name: str, spec: Record) -> list[str]:
     """Write a chart and its pictures as the project draws them; returns their paths."""
-    svg, png = render.pictures(spec)
-    for suffix, content in (("json", render.text(spec)), ("svg", svg), ("png", png)):
+    for suffix, content in (("json", render.text(spec)), ("svg", render.picture(spec))):
         forgery.write(chart(name, suffix), content)
-    return [chart(name, suffix) for suffix in ("json", "svg", "png")]
+    return [chart(name, suffix) for suffix in ("json", "svg")]
 
 
 @mutate("A chart's datum", "CHART_MISMATCH", "OUTPUT_HASH_MISMATCH")
@@ -177,8 +176,8 @@ def chart_axis(forgery: Forgery) -> None:
     sealed(forgery, *draw(forgery, "truth_scatter", spec))
 
 
-@mutate("A bit of a chart's PNG, hash resealed before anything was published", "CHART_MISMATCH", depth=2)
+@mutate("A bit of a chart's SVG, hash resealed before anything was published", "CHART_MISMATCH", depth=2)
 def chart_pixel(forgery: Forgery) -> None:
     forgery.forget()
-    forgery.flip(chart("truth_scatter", "png"))
-    sealed(forgery, chart("truth_scatter", "png"))
+    forgery.flip(chart("truth_scatter", "svg"))
+    sealed(forgery, chart("truth_scatter", "svg"))

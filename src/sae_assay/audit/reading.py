@@ -7,10 +7,12 @@ key twice, holds NaN, or (YAML) repeats a part by alias. Nothing is executed, an
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -124,6 +126,24 @@ def read_text(root: Path, path: str, limit: int = MAX_TEXT) -> str:
         return read_bytes(root, path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
         raise _refuse(path, f"is not UTF-8 (byte {error.start})") from None
+
+
+def unpacked(text: str, where: str, limit: int = MAX_TEXT) -> str:
+    """What the page's scripts hold deflated, in base64; at most `limit` bytes of it.
+
+    Raises:
+        Unsafe: it is damaged, or grows beyond the limit.
+    """
+    opened = zlib.decompressobj()
+    try:
+        found = opened.decompress(base64.b64decode(text.strip(), validate=True), limit + 1)
+        if len(found) > limit:
+            raise _refuse(where, f"unpacks to more than {limit >> 20} MiB")
+        if not opened.eof or opened.unused_data:
+            raise _refuse(where, "is cut off, or has a tail")
+        return found.decode("utf-8")
+    except (ValueError, zlib.error) as error:
+        raise _refuse(where, f"cannot be unpacked: {error}") from None
 
 
 # JSON --------------------------------------------------------------------------------------------------------------------

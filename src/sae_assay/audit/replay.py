@@ -44,7 +44,7 @@ class Replay:
         Args:
             job: `root`, the tree; `profile`, the study's numeric one; for the statistics `tables` (name -> path in the tree) and `choices`; for charts and
                 page `marts` (name -> path), `page` (its path in the tree), `shown` (paths of tables whose digests it shows), `charts` (name -> suffix ->
-                path), `study`, `design` and `pictures` (draw SVG and PNG again; else the page takes the tree's SVG).
+                path), `study`, `design` and `pictures` (draw SVG again; else the page takes the tree's SVG).
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sae-assay-replay-")
         self.folder = Path(self._folder.name)
@@ -95,7 +95,7 @@ class Replay:
         return pl.read_parquet(self._result(f"marts/{name}.parquet"))
 
     def chart(self, name: str, suffix: str) -> bytes:
-        """A chart's file (json, svg, or png where it was asked for), drawn again."""
+        """A chart's file (json or svg), drawn again."""
         return self._result(f"charts/{name}.{suffix}").read_bytes()
 
     def page(self) -> tuple[str, dict[str, Any]]:
@@ -148,8 +148,7 @@ def _draw(root: Path, paths: dict[str, str], job: dict[str, Any]) -> None:
         spec = _specification(name, {mart: marts[mart] for mart in gallery.SOURCES[name]})
         files = {"json": render.text(spec).encode()}
         if job["pictures"]:
-            svg, png = render.pictures(spec)
-            files |= {"svg": svg.encode(), "png": png}
+            files["svg"] = render.picture(spec).encode()
         else:
             files["svg"] = reading.read_bytes(root, job["charts"][name]["svg"])
         for suffix, content in files.items():

@@ -1,6 +1,6 @@
 """What the report is made of, by name; light, so that the workflow can import it.
 
-A chart's name is the stem of its files: NAME.json (Vega-Lite), NAME.svg, NAME.png.
+A chart's name is the stem of its files: NAME.json (Vega-Lite) and NAME.svg.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHART_NAMES: tuple[str, ...] = (
 )
 """Charts of a study, in the order in which the page shows them."""
 
-CHART_SUFFIXES: tuple[str, ...] = ("json", "svg", "png")
+CHART_SUFFIXES: tuple[str, ...] = ("json", "svg")
 
 ARCHITECTURES: dict[str, str] = {
     "batchtopk": "BatchTopK",

@@ -108,12 +108,12 @@ def packed(text: str) -> str:
 
 def _script_json(value: Any) -> Markup:
     """JSON that cannot end its script element."""
-    text = (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    )
-    return Markup(text.strip().replace("<", "\\u003c"))
+    return Markup(_text_of(value).replace("<", "\\u003c"))
+
+
+def _text_of(value: Any) -> str:
+    """Canonical JSON, one line."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _image(svg: str) -> Markup:
@@ -332,7 +332,7 @@ def render(
     drawn = {mart for chart in listed["charts"] for mart in chart["marts"]}
     named = drawn | {cell["mart"] for cell in listed["cells"]}
     listed["sources"] = sources.of_tables(study, named, design, digests or {})
-    context["cells_json"] = _script_json(compact(listed))
+    context["cells_packed"] = Markup(packed(_text_of(compact(listed))))
     return _template().render(context) + "\n", listed
 
 

@@ -1,6 +1,6 @@
 """Draw every chart of a study.
 
-inputs: the marts' parquet files. outputs: NAME.json, NAME.svg and NAME.png of every chart in `report.names.CHART_NAMES`.
+inputs: the marts' parquet files. outputs: NAME.json and NAME.svg of every chart in `report.names.CHART_NAMES`.
 params: none.
 """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,24 @@ def test_any_bytes_as_a_table_are_refused(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "t.parquet").write_bytes(content)
     with pytest.raises(reading.Unsafe):
         reading.read_table(tmp_path, "t.parquet")
+
+
+# Packed texts ----------------------------------------------------------------------------------------------------------------
+def _pack(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode()
+
+
+def test_a_packed_text_is_unpacked_within_its_limit() -> None:
+    assert reading.unpacked(_pack("żółw".encode()), "x", limit=8) == "żółw"
+    bomb = _pack(b"0" * (1 << 20))
+    assert len(bomb) < 2000
+    with pytest.raises(reading.Unsafe, match="unpacks to more than"):
+        reading.unpacked(bomb, "x", limit=(1 << 20) - 1)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["!", _pack(b"text")[:-8], base64.b64encode(zlib.compress(b"a") + b"b").decode(), _pack(b"\xff")]
+)
+def test_a_damaged_packed_text_is_refused(damaged: str) -> None:
+    with pytest.raises(reading.Unsafe):
+        reading.unpacked(damaged, "x")

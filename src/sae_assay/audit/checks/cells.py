@@ -111,7 +111,7 @@ def _embedded(context: Context, listed: Any, page: Page, path: str) -> list[Find
     if text is None:
         context.judged(NAME, item, "DIFFERS")
         return [Finding("CELL_DISPLAY_MISMATCH", item, "the list of cells", "none", RERUN)]
-    now, wanted = reading.parse_json(text, item), compact(listed)
+    now, wanted = reading.parse_json(reading.unpacked(text, item), item), compact(listed)
     context.fine(NAME, item, now == wanted)
     if now == wanted:
         return []

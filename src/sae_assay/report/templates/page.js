@@ -57,15 +57,23 @@
   window.addEventListener("beforeprint", function () { document.querySelectorAll("details").forEach(function (d) { d.open = true; }); });
 
   // A click on a number, or on a point of a chart, shows where it comes from.
-  var listed = JSON.parse(document.getElementById("cells").textContent), cells = {}, charts = {}, before = null;
+  var listed = null, cells = {}, charts = {}, before = null;
   var place = document.getElementById("where"), heading = place.querySelector("h2"), list = place.querySelector("dl");
   var command = place.querySelector(".command code"), copy = place.querySelector(".copy");
-  listed.cells.forEach(function (row) {
-    var cell = {};
-    listed.columns.forEach(function (name, i) { cell[name] = row[i]; });
-    cells[cell.id] = cells[cell.id] || cell;
-  });
-  listed.charts.forEach(function (chart) { charts[chart.chart] = chart; });
+  function takeIn(text) {
+    listed = JSON.parse(text);
+    listed.cells.forEach(function (row) {
+      var cell = {};
+      listed.columns.forEach(function (name, i) { cell[name] = row[i]; });
+      cells[cell.id] = cells[cell.id] || cell;
+    });
+    listed.charts.forEach(function (chart) { charts[chart.chart] = chart; });
+    document.querySelectorAll("data[data-cell]").forEach(function (number) {
+      number.tabIndex = 0;
+      number.setAttribute("role", "button");
+      number.setAttribute("aria-haspopup", "dialog");
+    });
+  }
   function short(sha) { return sha ? " (SHA-256 " + sha.slice(0, 12) + "…)" : ""; }
   function decimal(raw) {  // a hex float, exactly
     var m = /^(-?)0x([01])\.([0-9a-f]+)p([+-]\d+)$/.exec(raw);
@@ -107,6 +115,7 @@
     if (before && before.isConnected) before.focus({ preventScroll: true });
   }
   function showCell(target) {
+    if (!listed) return;
     var cell = cells[target.dataset.cell], from = listed.sources[cell.mart] || {};
     list.textContent = "";
     if (/^-?0x/.test(cell.raw || "")) add("Exact value", [decimal(cell.raw) + " = " + cell.raw]);
@@ -117,6 +126,7 @@
     show(cell.shown + (from.kind === "published" ? " · published, not computed here" : ""), cell.id, target);
   }
   function showChart(name, datum, origin) {
+    if (!listed) return;
     var chart = charts[name], point = [];
     Object.keys(datum || {}).forEach(function (key) {
       var value = datum[key];
@@ -128,11 +138,6 @@
     chart.marts.forEach(sourceOf);
     show("A point of “" + document.getElementById("title-" + name).textContent + "”", "chart:" + name, origin);
   }
-  document.querySelectorAll("data[data-cell]").forEach(function (number) {
-    number.tabIndex = 0;
-    number.setAttribute("role", "button");
-    number.setAttribute("aria-haspopup", "dialog");
-  });
   document.addEventListener("click", function (event) {
     var number = event.target.closest("data[data-cell]"), button = event.target.closest("[data-source]");
     if (number) showCell(number);
@@ -160,6 +165,7 @@
     figures.forEach(function (figure) { figure.classList.add("failed"); });
     return;
   }
+  unpacked("cells").then(takeIn);
   unpacked("vega").then(function (code) {
     var script = document.createElement("script");
     script.textContent = code;
