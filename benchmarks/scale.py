@@ -1,6 +1,7 @@
 """What an evaluation costs as its sizes grow: CPU seconds, peak memory and bytes of every stage, and fitted exponents.
 
     uv run python benchmarks/scale.py [--json] [--sizes features latents] [--toy]
+    uv run python benchmarks/scale.py --read FIRST.json SECOND.json     fit what runs with --json measured; measure nothing
 
 One size moves at a time, the others stay at the base (`scale_stages.Sizes`): features of the world, latents of the SAE,
 width of a row, rows of a pool, tasks, evaluation seeds. Each point runs the workflow's own functions in three fresh
@@ -45,6 +46,9 @@ SWEEPS: dict[str, list[int]] = {
 }
 ORTHOGONALISED, STEPS = [512, 1024, 2048, 4096, 8192], 3
 MATCHED = [512, 1024, 2048, 4096, 8192]
+A_TASK = ("tpp", "scr")
+"""Families whose usable tasks change with the sizes: their seconds count a task as well."""
+FAR = 2**20
 TARGETS = {
     "SAE of 1M latents, d_in 2,304": {"latents": 2**20, "d_in": 2304},
     "world of 1M features, d_in 768": {"features": 2**20, "d_in": 768},
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument(
         "--toy", action="store_true", help="small sizes, to see that it runs; its exponents mean nothing"
     )
+    parser.add_argument("--read", nargs="+", metavar="JSON", help="earlier runs; of a point's seconds the least counts")
     parser.add_argument("--json", action="store_true", help="points, fits and extrapolations as JSON")
     parser.add_argument("--profile", default="portable", choices=["portable", "native"], help="arithmetic of the jobs")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -70,16 +75,19 @@ def main() -> None:
         paths = os.pathsep.join([str(ROOT / "src"), *sys.path[1:]])
         variables = process_environment(chosen.profile, 1) | {"PYTHONPATH": paths}
         os.execvpe(sys.executable, [sys.executable, *sys.argv, "--inside"], variables)
-    found = measure(TOY if chosen.toy else {name: SWEEPS[name] for name in chosen.sizes}, chosen.toy)
+    runs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in chosen.read or ()]
+    sweeps = TOY if chosen.toy else {name: SWEEPS[name] for name in chosen.sizes}
+    found = analysed(joined(runs) if runs else measure(sweeps, chosen.toy))
     print(json.dumps(found, indent=1) if chosen.json else report(found))
 
 
 def measure(sweeps: dict[str, list[int]], toy: bool) -> dict[str, Any]:
-    """Measured points, fits by cost and size, and extrapolations."""
+    """The base, measured points and costs that have runs of their own."""
     import scale_stages as stages
 
     base = stages.Sizes(**TOY_BASE) if toy else stages.Sizes()
-    points = {base: {}} | {replace(base, **{name: size}): {} for name, sizes in sweeps.items() for size in sizes}
+    points = dict.fromkeys([base, *(replace(base, **{name: n}) for name, sizes in sweeps.items() for n in sizes)])
+    costs: dict[Sizes, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         stages.say("building worlds")
         built = stages.alone(stages.build_worlds, list(points), Path(folder))["seconds"]
@@ -89,16 +97,9 @@ def measure(sweeps: dict[str, list[int]], toy: bool) -> dict[str, Any]:
             if without_sae not in prepared:
                 world = {"seconds: world built": built[f"{point.features} {point.d_in}"]}
                 prepared[without_sae] = world | _costs(without_sae, Path(folder), stages.draw, stages.prepare)
-            points[point] = prepared[without_sae] | _costs(point, Path(folder), stages.score)
-    fits = fitted(base, points, sweeps)
-    apart = _apart(base, toy)
-    return {
-        "base": asdict(base),
-        "points": [{"sizes": asdict(point), "costs": costs} for point, costs in points.items()],
-        "fits": {cost: {size: _plain(law) for size, law in laws.items()} for cost, laws in fits.items()},
-        "apart": apart,
-        "extrapolated": {name: _extrapolated(base, points[base], target, fits) for name, target in TARGETS.items()},
-    }
+            costs[point] = prepared[without_sae] | _costs(point, Path(folder), stages.score)
+    measured = [{"sizes": asdict(point), "costs": costs[point]} for point in points]
+    return {"base": asdict(base), "points": measured, "apart": _apart(base, toy)}
 
 
 def _mixed(points: list[Sizes]) -> list[Sizes]:
@@ -122,48 +123,92 @@ def _costs(point: Sizes, folder: Path, *jobs: Callable[..., dict[str, Any]]) -> 
     return costs
 
 
-def fitted(
-    base: Sizes, points: dict[Sizes, dict[str, float]], sweeps: dict[str, list[int]]
-) -> dict[str, dict[str, Fit]]:
-    """The law of every cost in every size that moved."""
-    from scale_fit import fit
-
-    laws: dict[str, dict[str, Fit]] = {}
-    for cost in points[base]:
-        for name, sizes in sweeps.items():
-            costs = [points[replace(base, **{name: size})][cost] for size in sizes]
-            laws.setdefault(cost, {})[name] = fit(sizes, costs)
-    return laws
-
-
 def _apart(base: Sizes, toy: bool) -> dict[str, Any]:
     """Costs with runs of their own, by the number of directions, and their fits."""
     import scale_stages as stages
-    from scale_fit import fit
 
     stages.say("orthogonalising and matching random directions")
     orthogonalised, matched = ([64, 128, 256, 512],) * 2 if toy else (ORTHOGONALISED, MATCHED)
     seconds = stages.alone(stages.orthogonalise, orthogonalised, base.d_in, STEPS)["seconds"]
     runs = [stages.alone(stages.match_random, n, base.d_in) for n in matched]
-    measured = {
-        "seconds: orthogonalisation, a step": (orthogonalised, [seconds[str(n)] for n in orthogonalised]),
-        "seconds: matching, random": (matched, [run["seconds"]["matching"] for run in runs]),
-        "peak MiB: matching, random": (matched, [run["peak_mib"] for run in runs]),
+    return {
+        "seconds: orthogonalisation, a step": _run(orthogonalised, [seconds[str(n)] for n in orthogonalised]),
+        "seconds: matching, random": _run(matched, [run["seconds"]["matching"] for run in runs]),
+        "peak MiB: matching, random": _run(matched, [run["peak_mib"] for run in runs]),
     }
-    return {cost: {"sizes": x, "costs": y, "fit": _plain(fit(x, y))} for cost, (x, y) in measured.items()}
+
+
+def _run(sizes: list[int], costs: list[float]) -> dict[str, Any]:
+    return {"sizes": sizes, "costs": costs}
+
+
+# Fits ---------------------------------------------------------------------------------------------------------------
+def joined(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One run from several of the same sizes: the least of every cost, since a busy machine only adds."""
+    first = runs[0]
+    sizes = [[point["sizes"] for point in run["points"]] for run in runs]
+    if any(found != sizes[0] for found in sizes):
+        raise SystemExit("these runs have other sizes: join runs of the same command")
+    points = [
+        {"sizes": same[0]["sizes"], "costs": {c: min(point["costs"][c] for point in same) for c in same[0]["costs"]}}
+        for same in zip(*(run["points"] for run in runs), strict=True)
+    ]
+    apart = {
+        cost: _run(run["sizes"], [min(same) for same in zip(*(r["apart"][cost]["costs"] for r in runs), strict=True)])
+        for cost, run in first["apart"].items()
+    }
+    return {"base": first["base"], "points": points, "apart": apart}
+
+
+def analysed(measured: dict[str, Any]) -> dict[str, Any]:
+    """The measured points with fits by cost and size, and extrapolations."""
+    from scale_fit import extrapolated, fit
+
+    base, found = measured["base"], measured["points"]
+    for point in found:
+        costs = point["costs"]
+        for family in A_TASK:  # 0, which no law fits, where no task is usable
+            count = costs[f"counts: {family}"]
+            costs[f"seconds a task: {family}"] = costs[f"seconds: {family}"] / count if count else 0.0
+    moving = {name: _line(found, base, name) for name in base}
+    moving = {name: line for name, line in moving.items() if len(line) > 1}
+    costs = next(point["costs"] for point in found if point["sizes"] == base)
+    fits = {
+        cost: {name: fit([n for n, _ in line], [at[cost] for _, at in line]) for name, line in moving.items()}
+        for cost in costs
+    }
+    apart = {}
+    for cost, run in measured["apart"].items():
+        law, last = fit(run["sizes"], run["costs"]), float(run["sizes"][-1])
+        far = extrapolated(law.at(last), {"n": last}, {"n": float(FAR)}, {"n": law})
+        apart[cost] = run | {"fit": _plain(law), "extrapolated": far}
+    return {
+        **measured,
+        "fits": {cost: {name: _plain(law) for name, law in laws.items()} for cost, laws in fits.items()},
+        "apart": apart,
+        "extrapolated": {name: _extrapolated(base, costs, target, fits) for name, target in TARGETS.items()},
+    }
+
+
+def _line(points: list[dict[str, Any]], base: dict[str, int], name: str) -> list[tuple[int, dict[str, float]]]:
+    """Costs at the points that differ from the base in one size alone, by that size."""
+    others = [key for key in base if key != name]
+    line = [(p["sizes"][name], p["costs"]) for p in points if all(p["sizes"][key] == base[key] for key in others)]
+    return sorted(line, key=lambda pair: pair[0])
 
 
 def _extrapolated(
-    base: Sizes, measured: dict[str, float], target: dict[str, int], fits: dict[str, dict[str, Fit]]
+    base: dict[str, int], measured: dict[str, float], target: dict[str, int], fits: dict[str, dict[str, Fit]]
 ) -> dict[str, Any]:
-    """Each cost at the target and its interval; none where a size of the target was not moved or not fitted."""
+    """Each cost that changes at the target, and its interval; none where a size of the target was not moved."""
     from scale_fit import extrapolated
 
     found = {}
     for cost, laws in fits.items():
-        if measured[cost] > 0 and all(name in laws and laws[name].kind != "unfit" for name in target):
-            sizes = {name: asdict(base)[name] for name in target}
-            found[cost] = extrapolated(measured[cost], sizes, dict(target), laws)
+        kinds = [laws[name].kind if name in laws else "unfit" for name in target]
+        if not cost.startswith("counts") and "unfit" not in kinds and set(kinds) != {"flat"}:
+            sizes = {name: float(base[name]) for name in target}
+            found[cost] = extrapolated(measured[cost], sizes, {n: float(v) for n, v in target.items()}, laws)
     return found
 
 
@@ -179,10 +224,12 @@ def report(found: dict[str, Any]) -> str:
     rows = [["cost", "at the base", *sizes]]
     rows += [[cost, f"{base[cost]:.4g}", *(_law(laws[size]) for size in sizes)] for cost, laws in found["fits"].items()]
     lines = ["base: " + ", ".join(f"{name} {size}" for name, size in found["base"].items()), "", *_table(rows), ""]
-    rows = [["cost apart", "sizes", "costs", "exponent"]]
+    rows = [["cost apart", "sizes", "costs", "exponent", f"EXTRAPOLATED to {FAR:,} (95 % of the fit)"]]
     for cost, run in found["apart"].items():
         costs = " ".join(f"{value:.3g}" for value in run["costs"])
-        rows.append([cost, " ".join(map(str, run["sizes"])), costs, _law(run["fit"])])
+        mid, low, high = run["extrapolated"]
+        far = f"{mid:.3g} ({low:.3g} to {high:.3g})"
+        rows.append([cost, " ".join(map(str, run["sizes"])), costs, _law(run["fit"]), far])
     lines += _table(rows)
     for target, costs in found["extrapolated"].items():
         rows = [["EXTRAPOLATED: " + target, "estimate", "95 % of the fits"]]

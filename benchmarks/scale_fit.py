@@ -118,6 +118,8 @@ def _with_constant(x: NDArray[Any], y: NDArray[Any]) -> Fit | None:
         return None
     if not np.isfinite(covariance).all():
         return None
+    if found[2] <= 0:
+        return None
     freedom = len(x) - 3
     residual = float(np.sqrt(((np.log(y) - law(x, *found)) ** 2).sum() / freedom))
     return _bounded("fixed", np.exp(found[0]), np.exp(found[1]), found[2], covariance, residual, freedom)
