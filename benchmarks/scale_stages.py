@@ -253,5 +253,6 @@ def _size(path: Path) -> int:
 
 
 def say(text: str) -> None:
-    spent = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"[{spent:5.0f} CPU s] {text}", file=sys.stderr, flush=True)
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(usage.ru_utime + usage.ru_stime for usage in spent)
+    print(f"[{seconds:5.0f} CPU s] {text}", file=sys.stderr, flush=True)
