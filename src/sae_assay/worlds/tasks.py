@@ -167,8 +167,9 @@ def _tpp_row(
 def _sibling_groups(world: World) -> list[_Group]:
     """Complete groups of mutually exclusive leaves under one parent at the deepest level, by parent."""
     children: dict[int, list[int]] = {}
+    deepest = max(node["depth"] for node in world.nodes)
     for node in world.nodes:
-        if node["parent"] is not None and node["depth"] == max(n["depth"] for n in world.nodes):
+        if node["parent"] is not None and node["depth"] == deepest:
             children.setdefault(node["parent"], []).append(node["feature"])
     full = max((len(group) for group in children.values()), default=0)
     exclusive = {node["feature"] for node in world.nodes if node["exclusive_children"]}
