@@ -83,7 +83,7 @@ def setting(metric: str, hp_name: str | None, hp_value: int | None, component: s
         parts.append("audit’s control")
     if component is not None:
         parts.append(TRUTHS.get(component, component.replace("_", " ")))
-    if hp_name is not None:
+    if hp_name is not None and hp_value is not None:
         parts.append(f"{'L0' if hp_name == 'l0' else hp_name} = {hp_value}")
     return ", ".join(parts)
 

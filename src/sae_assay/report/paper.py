@@ -79,7 +79,7 @@ for _component, _truth in {"mcc": "MCC", "f1": "F1"}.items():
         )  # fmt: skip
 for _extreme, _word in {"min": "smallest", "max": "largest"}.items():
     MATCHES[f"spearman_mcc_{_extreme}"] = replace(
-        MATCHES["spearman_mcc"], words=f"{_word} plain Spearman correlation with MCC", extreme=_extreme
+        MATCHES["spearman_mcc"], words=f"{_word} plain Spearman correlation with MCC over k_probe", extreme=_extreme
     )
 _POINT = Match("panel_points", "value", None, None, "", "shown", "fixed3", "fixed3", level=None, world=True)
 MATCHES["mcc_random"] = replace(
