@@ -176,7 +176,7 @@ def chart_axis(forgery: Forgery) -> None:
     sealed(forgery, *draw(forgery, "truth_scatter", spec))
 
 
-@mutate("A bit of a chart's SVG, hash resealed before anything was published", "CHART_MISMATCH", depth=2)
+@mutate("A bit of a chart's SVG, hash resealed before anything was published", "OUTPUT_HASH_MISMATCH")
 def chart_pixel(forgery: Forgery) -> None:
     forgery.forget()
     forgery.flip(chart("truth_scatter", "svg"))
