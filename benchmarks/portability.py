@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,16 +29,10 @@ def main() -> None:
     parser.add_argument("--cpu", help="a model of `qemu-x86_64 -cpu help`")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if not chosen.inside:  # the libraries read their variables when they load
-        sys.path.insert(0, str(ROOT / "src"))
-        from sae_assay.ledger.environment import process_environment
+    if not chosen.inside:
+        from harness import restart
 
-        paths = os.pathsep.join([str(ROOT / "src"), *sys.path[1:]])
-        variables = process_environment(chosen.profile, 1) | {"PYTHONPATH": paths}
-        emulator = ["qemu-x86_64", "-cpu", chosen.cpu] if chosen.cpu else []
-        python = str(Path(sys.executable).resolve())  # an emulator follows no link of a virtual environment
-        command = [*emulator, python, *sys.argv, "--inside"]
-        os.execvpe(command[0], command, variables)
+        restart(chosen.profile, *(["qemu-x86_64", "-cpu", chosen.cpu] if chosen.cpu else []))
     measure(chosen.profile, chosen.cpu)
 
 

@@ -12,14 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -33,13 +28,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if not chosen.inside:  # the libraries read their variables when they load
-        sys.path.insert(0, str(ROOT / "src"))
-        from sae_assay.ledger.environment import process_environment
+    if not chosen.inside:
+        from harness import restart
 
-        paths = os.pathsep.join([str(ROOT / "src"), *sys.path[1:]])
-        variables = process_environment(chosen.profile, 1) | {"PYTHONPATH": paths}
-        os.execvpe(sys.executable, [sys.executable, *sys.argv, "--inside"], variables)
+        restart(chosen.profile)
     found = measure(chosen)
     if chosen.json:
         print(json.dumps(found, indent=1))

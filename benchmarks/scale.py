@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from scale_fit import Fit
     from scale_stages import Sizes
 
-ROOT = Path(__file__).parents[1]
 SWEEPS: dict[str, list[int]] = {
     "features": [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072],
     "latents": [256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768],
@@ -68,13 +65,10 @@ def main() -> None:
     parser.add_argument("--profile", default="portable", choices=["portable", "native"], help="arithmetic of the jobs")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if not chosen.inside:  # the libraries read their variables when they load
-        sys.path.insert(0, str(ROOT / "src"))
-        from sae_assay.ledger.environment import process_environment
+    if not chosen.inside:
+        from harness import restart
 
-        paths = os.pathsep.join([str(ROOT / "src"), *sys.path[1:]])
-        variables = process_environment(chosen.profile, 1) | {"PYTHONPATH": paths}
-        os.execvpe(sys.executable, [sys.executable, *sys.argv, "--inside"], variables)
+        restart(chosen.profile)
     runs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in chosen.read or ()]
     sweeps = TOY if chosen.toy else {name: SWEEPS[name] for name in chosen.sizes}
     found = analysed(joined(runs) if runs else measure(sweeps, chosen.toy))

@@ -11,9 +11,7 @@ import json
 import multiprocessing
 import resource
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from harness import Clock
 
 from sae_assay import numerics, seeds
 from sae_assay.evaluation import EvaluationSet
@@ -47,11 +46,7 @@ METRICS: dict[str, Any] = {
 }
 # Small worlds and pools fill fewer cells than the study's.
 RECIPES = Tasks(scr=ScrTasks(per_combination=9, max_tasks=81, min_cell=60, min_cell_out_out=30))
-LIMITS = {
-    "sparse_probing": {"max_train_positives": 512, "max_test": 1500},
-    "tpp": {"max_rows_per_class": 2000},
-    "scr": {"max_rows_per_class": 1500},
-}
+LIMITS = RECIPES.model_dump()
 PURPOSE = ("benchmark", "scale")
 
 
@@ -73,26 +68,6 @@ class Sizes:
     def file(self, folder: Path, name: str) -> Path:
         """A file of this point, the same for every SAE."""
         return folder / f"{name}_{self.features}_{self.d_in}_{self.rows}_{self.tasks}_{self.seeds}"
-
-
-class Clock:
-    """CPU seconds (user and system, this process) of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.process_time()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
-
-    def wrapped(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **options: Any) -> Any:
-            with self(stage):
-                return function(*args, **options)
-
-        return run
 
 
 def alone(job: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:

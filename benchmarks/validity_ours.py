@@ -13,9 +13,6 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import validity_inputs
+from harness import Clock
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
@@ -45,33 +43,9 @@ METRICS: dict[str, Any] = {
     "tpp": {"n": NS, "modes": ["saebench"]},
     "scr": {"n": NS, "modes": ["saebench"]},
 }
-LIMITS = {
-    "sparse_probing": {"max_train_positives": 512, "max_test": 1500},
-    "tpp": {"max_rows_per_class": 2000},
-    "scr": {"max_rows_per_class": 1500},
-}
+LIMITS = Tasks().model_dump()
 GROUND_TRUTH_ROWS, GROUND_TRUTH_BATCH, POOL_ROWS = 100_000, 4096, 60_000  # the reference's
 PURPOSE = ("benchmark", "synth16k", 1234)
-
-
-class Clock:
-    """CPU seconds (user and system, this process) of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.process_time()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
-
-    def wrapped(self, stage: str, function: Any) -> Any:
-        def run(*args: Any, **options: Any) -> Any:
-            with self(stage):
-                return function(*args, **options)
-
-        return run
 
 
 def pool_of(cache: Path) -> Pool:
