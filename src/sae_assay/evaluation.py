@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from sae_assay import sparse
 from sae_assay.errors import AssayError
 from sae_assay.worlds.pool import Pool
 
@@ -110,8 +111,5 @@ def _task(card: dict[str, Any], i: int, file: Any) -> Task:
 
 def subset(pool: Pool, rows: NDArray[np.integer]) -> Pool:
     """The pool of these rows, in this order."""
-    rows = np.asarray(rows, np.int64)
-    lengths = pool.indptr[rows + 1] - pool.indptr[rows]
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    source = np.repeat(pool.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    indptr, source = sparse.taken(pool.indptr, rows)
     return Pool(pool.hidden[rows], indptr, pool.indices[source], pool.values[source], pool.num_features)

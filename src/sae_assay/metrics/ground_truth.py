@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sae_assay import sparse
 from sae_assay.metrics import assignment
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record, record
@@ -78,7 +79,7 @@ class _Counts:
         """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
         n_features = len(self.fires)
         firing = activations.data > 0
-        row = np.repeat(np.arange(len(latents)), np.diff(activations.indptr))[firing]
+        row = sparse.row_of(activations.indptr)[firing]
         column = activations.indices[firing]
         table = np.zeros((len(latents), n_features), bool)
         table[row, column] = True

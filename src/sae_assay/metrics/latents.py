@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from sae_assay import sparse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -54,10 +56,8 @@ class SparseLatents:
     @classmethod
     def concatenate(cls, parts: Sequence[SparseLatents]) -> SparseLatents:
         """All rows, in the order given."""
-        starts = np.cumsum([0] + [int(part.indptr[-1]) for part in parts])
-        indptr = [part.indptr[1:] + start for part, start in zip(parts, starts, strict=False)]
         return cls(
-            np.concatenate([np.zeros(1, np.int64), *indptr]),
+            sparse.stacked([part.indptr for part in parts]),
             np.concatenate([part.indices for part in parts]),
             np.concatenate([part.values for part in parts]),
             parts[0].width,
@@ -69,14 +69,11 @@ class SparseLatents:
     @property
     def row(self) -> NDArray[np.int64]:
         """The row of each active latent [active]."""
-        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        return sparse.row_of(self.indptr)
 
     def take(self, rows: Tensor) -> SparseLatents:
         """These rows, in this order."""
-        chosen = rows.numpy()
-        lengths = self.indptr[chosen + 1] - self.indptr[chosen]
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        source = np.repeat(self.indptr[chosen] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        indptr, source = sparse.taken(self.indptr, rows.numpy())
         return SparseLatents(indptr, self.indices[source], self.values[source], self.width)
 
     def dense(self) -> Tensor:

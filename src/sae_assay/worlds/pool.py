@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from scipy.sparse import csr_array
 
+from sae_assay import sparse
 from sae_assay.errors import AssayError
 
 Op = Literal["single", "and", "or"]
@@ -65,11 +66,9 @@ class Pool:
     @classmethod
     def concatenate(cls, pools: list[Pool]) -> Pool:
         """One pool of all rows, in the order given."""
-        starts = np.cumsum([0] + [int(pool.indptr[-1]) for pool in pools])
-        indptr = [pool.indptr[1:] + start for pool, start in zip(pools, starts, strict=False)]
         return cls(
             np.concatenate([pool.hidden for pool in pools]),
-            np.concatenate([np.zeros(1, np.int64), *indptr]),
+            sparse.stacked([pool.indptr for pool in pools]),
             np.concatenate([pool.indices for pool in pools]),
             np.concatenate([pool.values for pool in pools]),
             pools[0].num_features,
@@ -108,11 +107,8 @@ class Pool:
     def activations(self, rows: NDArray[np.integer], width: int) -> NDArray[np.float32]:
         """True activations of the first `width` features in these rows, dense [len(rows), width]: the oracle's latents."""
         dense = np.zeros((len(rows), width), np.float32)
-        rows = np.asarray(rows, np.int64)
-        starts, lengths = self.indptr[rows], self.indptr[rows + 1] - self.indptr[rows]
-        target = np.repeat(np.arange(len(rows)), lengths)
-        within = np.arange(len(target)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        source = np.repeat(starts, lengths) + within
+        indptr, source = sparse.taken(self.indptr, rows)
+        target = sparse.row_of(indptr)
         kept = self.indices[source] < width
         dense[target[kept], self.indices[source[kept]]] = self.values[source[kept]]
         return dense
