@@ -17,6 +17,7 @@ CREATE MACRO above(ss, rounding) AS CASE WHEN ss > rounding THEN ss ELSE 0 END;
 CREATE MACRO ratio(a, b) AS CASE WHEN b > 0 THEN a / b END;
 CREATE MACRO mid_rank(lowest, ties) AS lowest + (ties - 1) / 2;
 CREATE MACRO varies(x) AS max(x) > min(x);
+CREATE MACRO exact_sd(x, unit) AS CASE WHEN count(x) > 1 THEN CASE WHEN varies(x) THEN stddev_samp(x ORDER BY unit) ELSE 0 END END;
 CREATE MACRO rho_at_one(f, n) AS CASE WHEN f + n - 1 > 0 THEN (f - 1) / (f + n - 1) END;
 CREATE MACRO rho_of_mean(f) AS CASE WHEN f > 0 THEN 1 - 1 / f END;
 CREATE MACRO why_no_noise(n_tasks, n_saes, n_seeds) AS CASE

@@ -12,10 +12,7 @@ summed AS (
     SELECT
         substrate, component, arch, target_l0, count(*) AS n_training_seeds,
         avg(value ORDER BY training_seed) AS mean,
-        CASE
-            WHEN count(*) > 1 AND max(value) = min(value) THEN 0
-            WHEN count(*) > 1 THEN stddev_samp(value ORDER BY training_seed)
-        END AS sd
+        exact_sd(value, training_seed) AS sd
     FROM trained
     GROUP BY ALL
 )

@@ -28,10 +28,7 @@ summed AS (
         avg(estimate ORDER BY substrate) AS mean,
         min(estimate) AS lowest,
         max(estimate) AS highest,
-        CASE
-            WHEN count(estimate) > 1 AND max(estimate) = min(estimate) THEN 0
-            WHEN count(estimate) > 1 THEN stddev_samp(estimate ORDER BY substrate)
-        END AS sd_between
+        exact_sd(estimate, substrate) AS sd_between
     FROM estimates
     GROUP BY ALL
 ),

@@ -55,10 +55,7 @@ differences AS (
         cell_id, sae_id, other_sae_id, count(*) AS n_seeds, max(n_tasks) AS n_tasks,
         avg(difference ORDER BY eval_seed) AS difference,
         -- equal differences have an SD of exactly 0, free of rounding
-        CASE
-            WHEN count(*) > 1 AND max(difference) = min(difference) THEN 0
-            WHEN count(*) > 1 THEN stddev_samp(difference ORDER BY eval_seed)
-        END AS sd
+        exact_sd(difference, eval_seed) AS sd
     FROM seed_differences
     GROUP BY ALL
 ),
