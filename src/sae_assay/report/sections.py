@@ -64,10 +64,10 @@ def chip(verdict: str, symbols: Mapping[str, str] = views.SYMBOLS) -> Markup:
     return Markup('<span class="verdict {}">{}<span class="word">{}</span></span>').format(name, symbol, verdict)
 
 
-def verdict(cells: Cells, row: Row) -> Markup:
-    """The chip of a scorecard row's verdict, registered as a cell."""
-    cells.show("scorecard", row, "verdict", "text")
-    name = cells.id("scorecard", row, "verdict")
+def verdict(cells: Cells, row: Row, mart: str = "scorecard") -> Markup:
+    """The chip of a row's verdict, registered as a cell."""
+    cells.show(mart, row, "verdict", "text")
+    name = cells.id(mart, row, "verdict")
     return Markup('<data data-cell="{}">{}</data>').format(name, chip(row["verdict"]))
 
 
@@ -143,7 +143,6 @@ def between_worlds(marts: Marts, cells: Cells) -> Table:
     rows = []
     headline = marts["between_worlds"].filter("headline").with_columns(substrate="family")
     for row in views.rank(headline).to_dicts():
-        cells.show("between_worlds", row, "verdict", "text")
         counts = [cells.show("between_worlds", row, name, "integer") for name in ("n_pass", "n_fail", "n_worlds")]
         rows.append(
             [
@@ -152,9 +151,7 @@ def between_worlds(marts: Marts, cells: Cells) -> Table:
                 _with_interval(cells, "between_worlds", row, "mean", "low", "high", "fixed3"),
                 cells.show("between_worlds", row, "sd_between", "fixed3"),
                 cells.show("between_worlds", row, "threshold", "fixed2"),
-                Markup('<data data-cell="{}">{}</data>').format(
-                    cells.id("between_worlds", row, "verdict"), chip(row["verdict"])
-                ),
+                verdict(cells, row, "between_worlds"),
                 Markup("{} PASS, {} FAIL of {}").format(*counts),
                 cells.show("between_worlds", row, "reason", "text") if row["reason"] else "",
             ]
