@@ -35,7 +35,6 @@ MAX_TABLE_ROWS = 50_000_000
 MAX_TABLE_COLUMNS = 256
 MAX_TABLE_BYTES = 8 << 30  # uncompressed, as the footer declares it
 MAX_TABLE_FILE = 2 << 30
-SCORE_CONSTANTS = b"sae_assay.constants"
 
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -307,7 +306,7 @@ def read_scores(root: Path, path: str) -> pl.DataFrame:
     footer = check_table(root, path)
     rows = _decoded(root, path, footer)
     if not set(scores.SAE_COLUMNS) & set(rows.columns):
-        text = (footer.metadata or {}).get(SCORE_CONSTANTS, b"null").decode("utf-8", "replace")
+        text = (footer.metadata or {}).get(scores.CONSTANTS, b"null").decode("utf-8", "replace")
         described = parse_json(text, path, MAX_LINE)
         if not isinstance(described, dict) or set(described) != set(scores.SAE_COLUMNS):
             raise _refuse(path, "does not say whose scores it holds")

@@ -29,8 +29,8 @@ def fetch(name: str, folder: str, target: str | Path, registry_path: str | Path 
         remedy = f"look up the commit of {source.repository}, write it under {name}.source.revision, and run again"
         raise AssayError(str(registry_path), f"{name} has no pinned revision ({source.unknown})", remedy)
     Path(target).mkdir(parents=True, exist_ok=True)
-    paths = [(file, f"{folder}/{file}".lstrip("/")) for file in (*source.files, *source.optional)]
-    found = [_one(source, path, Path(target) / file, file in source.optional) for file, path in paths]
+    paths = source.in_folder(folder)
+    found = [_one(source, path, Path(target) / file, file in source.optional) for file, path in paths.items()]
     return [file for file in found if file is not None]
 
 

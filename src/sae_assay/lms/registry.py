@@ -57,7 +57,11 @@ class HubSource(_Strict):
     @property
     def paths(self) -> list[str]:
         """Every path in the repository."""
-        return [f"{folder}/{file}".lstrip("/") for folder in self.folders for file in (*self.files, *self.optional)]
+        return [path for folder in self.folders for path in self.in_folder(folder).values()]
+
+    def in_folder(self, folder: str) -> dict[str, str]:
+        """Every file of a folder, and its path in the repository."""
+        return {file: f"{folder}/{file}".lstrip("/") for file in (*self.files, *self.optional)}
 
     @model_validator(mode="after")
     def _check(self) -> HubSource:

@@ -140,7 +140,7 @@ RANGES: dict[str, tuple[float, float]] = {
 _ROUNDING = 1e-5  # float32 arithmetic may leave a cosine of 1 a little above 1
 _ROW_GROUP_ROWS = 100_000
 _SEPARATOR = "\x1f"
-_CONSTANTS = b"sae_assay.constants"
+CONSTANTS = b"sae_assay.constants"
 
 
 def check(df: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -283,7 +283,7 @@ def write(df: pl.DataFrame, path: str | Path) -> None:
     try:
         with pq.ParquetWriter(Path(path), table.schema, store_schema=False, **options) as writer:
             writer.write_table(table)
-            writer.add_key_value_metadata({_CONSTANTS.decode(): text})
+            writer.add_key_value_metadata({CONSTANTS.decode(): text})
     except OSError as error:
         raise _refused(path, error) from error
 
@@ -303,7 +303,7 @@ def read(path: str | Path) -> pl.DataFrame:
 def _constants(path: str | Path) -> dict[str, pl.Expr]:
     """The columns that a score file keeps in its metadata."""
     try:
-        found = json.loads((pq.read_metadata(Path(path)).metadata or {})[_CONSTANTS])
+        found = json.loads((pq.read_metadata(Path(path)).metadata or {})[CONSTANTS])
         return {name: pl.lit(found[name], dtype=SCHEMA[name]) for name in SAE_COLUMNS}
     except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
         problem = f"does not say whose scores it holds ({type(error).__name__})"
