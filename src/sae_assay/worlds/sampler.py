@@ -76,7 +76,7 @@ class Sampler:
         while len(depths[-1].rows):
             depths.append(self._children(depths[-1], shared, generator))
         found = _Active(*(np.concatenate(parts) for parts in zip(*depths, strict=True)))
-        order = np.argsort(found.rows * self.num_features + found.features)
+        order = np.argsort(found.rows * self.num_features + found.features, kind="stable")
         indptr = np.concatenate([[0], np.cumsum(np.bincount(found.rows, minlength=rows))])
         parts = found.values[order], found.features[order].astype(np.int32), indptr.astype(np.int32)
         return csr_array(parts, (rows, self.num_features))
