@@ -38,7 +38,7 @@ class ExpectedJob:
 
 def jobs(plan: Plan) -> dict[str, ExpectedJob]:
     """Every job behind the study's report, by its key."""
-    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_tail(plan)]
+    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_imports(plan), *_tail(plan)]
     return {job.key: job for job in found}
 
 
@@ -179,6 +179,13 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         yield _job(rule, {}, "lm_score", inputs, batch.files(), plan.lm_score_settings(batch))
         rule, settings = rule_name("lm_sae_probes_score", batch.name), plan.lm_score_settings(batch, "sae_probes")
         yield _job(rule, {}, "lm_sae_probes", read, batch.files("sae_probes_"), settings)
+
+
+def _imports(plan: Plan) -> Iterator[ExpectedJob]:
+    for substrate in plan.imported():
+        rule, files = rule_name("import_saebench", substrate), plan.import_files(substrate)
+        outputs, settings = list(plan.import_outputs(substrate)), plan.import_settings(substrate)
+        yield _job(rule, {}, "import_saebench", files, outputs, settings)
 
 
 def _tail(plan: Plan) -> Iterator[ExpectedJob]:

@@ -10,6 +10,7 @@ from typing import Any
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
 from sae_assay.study import Study, Substrate
+from sae_assay.tables.saebench import files_in
 
 # What can be scored where; a metric that the study leaves out is not scored.
 METRICS_OF_KIND = {
@@ -215,9 +216,23 @@ class Files:
     def evaluation_sets(self, substrate: str, seeds: list[int]) -> list[str]:
         return [self.activations(f"evaluation_{seed}.safetensors", substrate) for seed in seeds]
 
+    def imported(self) -> list[str]:
+        """Substrates whose scores others computed."""
+        return list(self.study.imported)
+
+    def import_files(self, substrate: str) -> list[str]:
+        """Their result files, as they lie there now."""
+        return [path.as_posix() for path in files_in(self.study.imported[substrate].paths)]
+
+    def import_outputs(self, substrate: str) -> tuple[str, str]:
+        """One score file of all their SAEs, and the account of every result file."""
+        folder = f"results/scores/{self.name}/{substrate}"
+        return f"{folder}/imported.parquet", f"{folder}/imported.json"
+
     def score_files(self) -> list[str]:
         """Every score file of the study."""
-        return [path for substrate in self.study.substrates for path in self._score_files(substrate)]
+        computed = [path for substrate in self.study.substrates for path in self._score_files(substrate)]
+        return computed + [self.import_outputs(substrate)[0] for substrate in self.imported()]
 
     def _score_files(self, substrate: str) -> list[str]:
         saes = [(sae, self.evaluation_seeds) for sae in self.finished(substrate)]
@@ -249,7 +264,8 @@ class Files:
 
     def design(self) -> dict[str, Any]:
         """The whole study as plain JSON values."""
-        return dump(self.study)
+        found = dump(self.study)
+        return found if self.study.imported else {name: found[name] for name in found if name != "imported"}
 
     def choices(self) -> dict[str, Any]:
         """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""
@@ -275,7 +291,7 @@ class Files:
             groups += [
                 {"substrate": substrate, "saes": s, "metrics": metrics, "seeds": list(e)} for s, e in wanted if s
             ]
-        return groups
+        return groups + [{"substrate": substrate, "imported": True} for substrate in self.imported()]
 
     def targets(self) -> list[str]:
         """What the default target asks for."""

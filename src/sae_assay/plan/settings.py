@@ -68,6 +68,10 @@ class Settings(Files):
             "snapshot_steps": section.unfinished_steps if kept else [],
         }
 
+    def import_settings(self, substrate: str) -> dict[str, Any]:
+        section = dump(self.study.imported[substrate])
+        return self.settings(job="import_saebench", substrate=substrate, imported=section)
+
     def published_settings(self, substrate: str) -> dict[str, Any]:
         saes = [
             {

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sae_assay.errors import AssayError
 from sae_assay.study.base import Name, Strict, nearest, no_repeats
+from sae_assay.study.imports import ImportedScores
 from sae_assay.study.metrics import Metrics, Scorecard
 from sae_assay.study.substrates import Run, Substrate
 
@@ -45,7 +46,8 @@ class Study(Strict):
     device: Literal["cpu", "auto"] = "cpu"
     numeric_profile: Literal["portable", "native"] = "portable"
     seeds: Seeds
-    substrates: Annotated[dict[Name, Substrate], Field(min_length=1)]
+    substrates: dict[Name, Substrate] = {}
+    imported: dict[Name, ImportedScores] = {}
     metrics: Metrics
     scorecard: Scorecard
 
@@ -61,6 +63,9 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
+        if not self.substrates and not self.imported:
+            raise ValueError("declare `substrates`, or scores that others computed (`imported`)")
+        no_repeats([*self.substrates, *self.imported], "substrates and imported")
         for name, substrate in self.substrates.items():
             for metric, hps in self.hyper_parameters.items():
                 too_large = [h for h in hps if h > substrate.d_sae]
