@@ -40,7 +40,7 @@ def write(name: str, substrate: str, section: dict[str, Any], table: pl.DataFram
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(_HEAD + yaml.safe_dump(study, sort_keys=False, width=120))
+            file.write(_HEAD + yaml.safe_dump(study, sort_keys=False, default_flow_style=None, width=120))
     except FileExistsError:
         raise AssayError(
             str(path), "is there already", "choose another --study, or edit its section `imported`"
@@ -58,7 +58,7 @@ def _seeds(table: pl.DataFrame) -> dict[str, list[int]]:
         return rows["eval_seed"].drop_nulls().unique().sort().to_list()
 
     seeds = of(table) or [_NO_SEED]
-    return {"evaluation": seeds, "snapshot": of(table.filter(pl.col("panel") == "trajectory")) or seeds}
+    return {"evaluation": seeds, "snapshot": of(table.filter(pl.col("panel") == "trajectory")) or list(seeds)}
 
 
 def _metrics(table: pl.DataFrame) -> dict[str, Any]:

@@ -170,12 +170,13 @@ _CORE = {
     "sparsity": "l0",
     "model_performance_preservation": "ce_loss_score",
 }
+_CORE_NAMES = {"explained_variance": "explained_variance_saebench"}  # method.md, Metrics
 _PARTS = {"auc": "test_auc", "f1": "test_f1", "accuracy": "test_accuracy"}
 _TPP = {"score": "total_metric", "intended": "intended_diff_only", "unintended": "unintended_diff_only"}
 _ABSORPTION = {
-    "mean_absorption_fraction_score": "mean_absorption_fraction",
-    "mean_full_absorption_score": "full_absorption_rate",
-    "mean_num_split_features": "num_split_features",
+    "mean_absorption_fraction": "mean_absorption_fraction_score",
+    "full_absorption_rate": "mean_full_absorption_score",
+    "num_split_features": "mean_num_split_features",
 }
 _RAVEL = {
     "disentanglement_score": "disentangle_score",
@@ -185,12 +186,12 @@ _RAVEL = {
 
 
 def _core(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
-    """Every measured number under its own name; counts of tokens are none."""
+    """Every measured number under its own name, but for the explained variance, which is none; counts of tokens are left out."""
     categories = _mapping(found, "eval_result_metrics")
     for category, name in _CORE.items():
         _number(_mapping(categories, category), name)
     kept = {name: _mapping(categories, name) for name in sorted(categories) if name != "token_stats"}
-    return [record("core", name, _number(part, name)) for part in kept.values() for name in part]
+    return [record("core", _CORE_NAMES.get(name, name), _number(part, name)) for part in kept.values() for name in part]
 
 
 def _sparse_probing(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
@@ -264,9 +265,9 @@ def _absorption(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Rec
     letters = _details(found, "first_letter")
     means = _mapping(_mapping(found, "eval_result_metrics"), "mean")
     records = []
-    for part, key in _ABSORPTION.items():
-        values = [_number(one, key) for one in letters.values()]
-        _is_mean(values, _number(means, part), part)
+    for part, mean in _ABSORPTION.items():
+        values = [_number(one, part) for one in letters.values()]
+        _is_mean(values, _number(means, mean), mean)
         records += [record("absorption", part, v, task=name) for name, v in zip(letters, values, strict=True)]
     return records
 

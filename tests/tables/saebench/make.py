@@ -102,7 +102,9 @@ def main(folder: Path) -> None:
     write(folder, sae_probes.SparseProbingSaeProbesEvalOutput, config, whole, found)
 
     config = scr_and_tpp_config.ScrAndTppEvalConfig(random_seed=42, perform_scr=False, n_values=NS)
-    names = [f"tpp_threshold_{n}_{p}" for n in NS for p in ("total_metric", "intended_diff_only", "unintended_diff_only")]
+    names = [
+        f"tpp_threshold_{n}_{p}" for n in NS for p in ("total_metric", "intended_diff_only", "unintended_diff_only")
+    ]
     found = [
         scr_and_tpp.TppResultDetail(dataset_name=f"{s}_tpp_results", **{n: number() for n in names})
         for s in config.dataset_names
