@@ -18,6 +18,19 @@ rule lm_model:
         RUN
 
 
+# A model of the hub: its files stay in the client's cache, and their manifest stands here.
+use rule lm_model as lm_hub_model with:
+    output:
+        model=update("data/inputs/{name}/model.json"),
+    params:
+        step="lm_model",
+        settings=plan.lm_model_settings,
+    log:
+        plan.log("lm_hub_model", "name"),
+    wildcard_constraints:
+        name=plan.input_pattern(on_hub=True),
+
+
 rule lm_activations:
     input:
         registry=plan.registry,

@@ -30,8 +30,8 @@ for substrate in plan.with_published():
             rule_name("published_saes", substrate)
         input:
             registry=plan.registry,
-            card=plan.world("world.json", substrate),
-            training=plan.activations("training.safetensors", substrate),
+            card=plan.published_inputs(substrate)[:-1],
+            training=plan.published_inputs(substrate)[-1],
         output:
             cards=update(plan.sae_files(substrate, plan.published(substrate), "cards")),
             weights=update(plan.sae_files(substrate, plan.published(substrate), "weights")),

@@ -103,8 +103,7 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
         inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
         yield _job(rule, {}, step, inputs, _both(plan, substrate, saes), plan.train_settings(group))
     for substrate in plan.with_published():
-        training = plan.activations("training.safetensors", substrate)
-        inputs = [plan.registry, plan.world("world.json", substrate), training]
+        inputs = [plan.registry, *plan.published_inputs(substrate)]
         outputs = _both(plan, substrate, plan.published(substrate))
         rule = rule_name("published_saes", substrate)
         yield _job(rule, {}, "published_saes", inputs, outputs, plan.published_settings(substrate))
@@ -156,12 +155,11 @@ def _trajectories(plan: Plan, substrate: str) -> Iterator[ExpectedJob]:
 
 
 def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
-    models = {plan.lm_model(substrate).split("/")[2] for substrate in plan.substrates("lm")}
-    for name in sorted(models):
-        settings = plan.lm_model_settings(SimpleNamespace(name=name))
-        yield _job(
-            "lm_model", {"name": name}, "lm_model", [plan.registry], [f"data/inputs/{name}/model.gguf"], settings
-        )
+    for path in sorted({plan.lm_model(substrate) for substrate in plan.substrates("lm")}):
+        words = {"name": path.split("/")[2]}
+        settings = plan.lm_model_settings(SimpleNamespace(**words))
+        rule = "lm_hub_model" if path.endswith(".json") else "lm_model"
+        yield _job(rule, words, "lm_model", [plan.registry], [path], settings)
     for substrate in plan.substrates("lm"):
         words = {"substrate": substrate}
         w = SimpleNamespace(**words)

@@ -58,6 +58,11 @@ class Files:
         """What turns a substrate's stored training rows into activations: a world's file, nothing where they are stored so."""
         return [self.world("world.safetensors", substrate)] if self.kind(substrate) == "world" else []
 
+    def published_inputs(self, substrate: str) -> list[str]:
+        """What published SAEs are read and measured with, the registry aside: a world's card, rows to calibrate on."""
+        card = [] if self.kind(substrate) == "lm" else [self.world("world.json", substrate)]
+        return [*card, self.activations("training.safetensors", substrate)]
+
     def activations(self, file: str, substrate: str = "{substrate}") -> str:
         """data/activations/S/B/FILE"""
         return f"data/activations/{self.name}/{substrate}/{file}"
@@ -264,8 +269,7 @@ class Files:
 
     def design(self) -> dict[str, Any]:
         """The whole study as plain JSON values."""
-        found = dump(self.study)
-        return found if self.study.imported else {name: found[name] for name in found if name != "imported"}
+        return dump(self.study)
 
     def choices(self) -> dict[str, Any]:
         """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""

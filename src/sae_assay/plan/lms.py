@@ -23,12 +23,14 @@ class Plan(Settings):
         return section
 
     def lm_model(self, substrate: str) -> str:
-        """The model file of a substrate's registered input."""
-        return f"data/inputs/{self._lm(substrate).input}/model.gguf"
+        """The model file of a substrate's registered input: GGUF, or the manifest of a model of the hub."""
+        section = self._lm(substrate)
+        return f"data/inputs/{section.input}/model.{'json' if section.on_hub else 'gguf'}"
 
-    def input_pattern(self) -> str:
-        """Wildcard constraint: the registered inputs that are language models."""
-        return "|".join(sorted({re.escape(self._lm(name).input) for name in self.substrates("lm")})) or "(?!)"
+    def input_pattern(self, on_hub: bool = False) -> str:
+        """Wildcard constraint: the registered inputs that are language models, of a package index or of the hub."""
+        sections = [self._lm(substrate) for substrate in self.substrates("lm")]
+        return "|".join(sorted({re.escape(lm.input) for lm in sections if lm.on_hub == on_hub})) or "(?!)"
 
     def lm_model_settings(self, wildcards: Any) -> dict[str, Any]:
         return self.settings(job="lm_model", input=wildcards.name)
@@ -44,7 +46,7 @@ class Plan(Settings):
         found = []
         for name in self.substrates("lm"):
             groups = {run: [*self.snapshots(name, run), run] for run in self.trained(name)}
-            groups |= {item.id: [item.id] for item in self.local(name)}
+            groups |= {item: [item] for item in [*self.published(name), *(local.id for local in self.local(name))]}
             for label, saes in groups.items():
                 seeds = {sae: self.snapshot_seeds if ".step_" in sae else self.evaluation_seeds for sae in saes}
                 found.append(Batch(self, name, f"{name}_{label}", seeds))

@@ -75,12 +75,13 @@ class Settings(Files):
     def published_settings(self, substrate: str) -> dict[str, Any]:
         saes = [
             {
-                "id": f"published_{run.id}",
+                "id": group.id_of(run),
                 "input": group.input,
                 "folder": group.folder_of(run),
                 "arch": run.arch,
                 "l0": run.l0,
                 "training_seed": run.training_seed,
+                **({"release": group.release} if group.release else {}),
             }
             for group in self._substrate(substrate).published
             for run in group.runs

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sae_assay.lms import activations, registry, text, texts
-from sae_assay.lms.gguf import GgufFile
 from sae_assay.lms.tokens import windows
 from sae_assay.worlds import sample
 
@@ -17,7 +16,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """Write the rows that SAEs are trained on and the token activations of the evaluation text.
 
     Args:
-        inputs: model (GGUF), registry (data/registry.yaml).
+        inputs: model (GGUF, or the manifest of a model of the hub), registry (data/registry.yaml).
         outputs: training (safetensors: `rows`, `calibration`, float32), text (safetensors, see lms/texts.py).
         params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
             text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows).
@@ -28,7 +27,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     device = numerics.begin(params)
     lm, purpose = params["lm"], (params["study"], params["substrate"])
     folder = registry.installed_folder(lm["text_input"], inputs.registry)
-    file = GgufFile(inputs.model)
+    file = models.open_file(inputs.model)
     layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
     model = models.load(file, layers=layer + 1, device=device)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -40,6 +40,8 @@ class Seeds(Strict):
 
 class Study(Strict):
     """A whole study, as one YAML file declares it."""
+
+    optional: ClassVar = ("imported",)
 
     study: Name
     description: str = ""
@@ -106,7 +108,8 @@ class Study(Strict):
         groups = []
         for name, substrate in self.substrates.items():
             if substrate.kind == "lm":
-                groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
+                if substrate.runs:
+                    groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
                 continue
             for arch in substrate.panel:
                 runs = [run for run in substrate.runs if run.arch == arch]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -79,18 +79,28 @@ class LocalSae(Strict):
 class PublishedSaes(Strict):
     """SAEs of a registered hub repository, scored as panel entries without training them.
 
-    `folder` is each one's folder there, with {l0} and {seed}: `btk/l0-{l0}/seed-{seed}`.
+    Attributes:
+        folder: each one's folder there, with {l0} and {seed}: `btk/l0-{l0}/seed-{seed}`; where `release` is given, its id in
+            that release of SAELens, whose own loader reads it.
+        name: of a single SAE, in place of one made of `arch`, `l0` and seed; as in `published_NAME`.
     """
+
+    optional: ClassVar = ("release", "name")
 
     input: Name
     arch: Architecture
     folder: str
     l0: Annotated[list[PositiveInt], Field(min_length=1)]
     training_seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    release: str | None = None
+    name: Name | None = None
 
     @property
     def runs(self) -> list[Run]:
         return [Run(arch=self.arch, l0=l0, training_seed=seed) for l0 in self.l0 for seed in self.training_seeds]
+
+    def id_of(self, run: Run) -> str:
+        return f"published_{self.name or run.id}"
 
     def folder_of(self, run: Run) -> str:
         return self.folder.format(l0=run.l0, seed=run.training_seed)
@@ -103,6 +113,8 @@ class PublishedSaes(Strict):
             raise ValueError(f"folder {self.folder!r} may use {{l0}} and {{seed}} only") from None
         if len(folders) < len(self.runs):
             raise ValueError(f"folder {self.folder!r} is one for several SAEs: use {{l0}} and {{seed}}")
+        if self.name and len(folders) > 1:
+            raise ValueError(f"name {self.name!r} is one for several SAEs: leave it out, or declare them one by one")
         return self
 
 
@@ -110,6 +122,7 @@ class LmConfig(Strict):
     """A hook of a language model and the text that it reads."""
 
     input: str
+    on_hub: bool = False  # the input is a repository of the hub, not a wheel
     text_input: str
     layer: Annotated[int, Field(ge=0)]
     hook: str
@@ -123,6 +136,7 @@ class LmConfig(Strict):
     sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     rows_per_dataset: PositiveInt = 400
     reconstruction_rows: PositiveInt = 64
+    optional: ClassVar = ("on_hub",)
 
 
 class Substrate(Strict):
@@ -152,7 +166,7 @@ class Substrate(Strict):
             raise ValueError("kind toy needs `world`")
         if self.kind in ("world", "toy") and self.samples is None:
             raise ValueError(f"kind {self.kind} needs `samples`")
-        if self.kind != "world" and (self.published or self.published_world):
+        if (self.kind != "world" and self.published_world) or (self.kind == "toy" and self.published):
             raise ValueError(f"kind {self.kind} has no published world or SAEs")
         if self.kind == "lm" and self.lm is None:
             raise ValueError("kind lm needs `lm`")
@@ -214,7 +228,7 @@ class Substrate(Strict):
 
     @property
     def published_ids(self) -> list[str]:
-        return [f"published_{run.id}" for group in self.published for run in group.runs]
+        return [group.id_of(run) for group in self.published for run in group.runs]
 
     @property
     def control_ids(self) -> list[str]:
