@@ -58,6 +58,12 @@ class Settings(Files):
     def _run_settings(self, section: Substrate, run: Run) -> dict[str, Any]:
         entry = section.panel[run.arch]
         kept = run.id in {item.id for item in section.trajectory_runs}
+        optional = {
+            "prefixes": run.prefixes,
+            "smallest_prefix": entry.smallest_prefix if run.prefixes else None,
+            "auxiliary_per_prefix": entry.auxiliary_per_prefix or None,
+            "recalibrated": run.recalibrated_id in section.recalibrated_ids or None,
+        }
         return {
             "id": run.id,
             "arch": run.arch,
@@ -66,6 +72,7 @@ class Settings(Files):
             "lr": entry.lr if entry.lr is not None else section.training.lr,
             "widths": entry.widths,
             "snapshot_steps": section.unfinished_steps if kept else [],
+            **{name: value for name, value in optional.items() if value is not None},
         }
 
     def published_settings(self, substrate: str) -> dict[str, Any]:
@@ -122,8 +129,15 @@ class Settings(Files):
         return self.of_substrate(substrate, "score", saes=panels, evaluation_seeds=seeds, metrics=metrics)
 
     def group_saes(self, group: TrainingGroup) -> list[str]:
-        """Outputs of a training job: run by run its unfinished snapshots in order, then the finished SAE."""
-        runs = self.train_settings(group)["runs"]
-        return [
-            name for run in runs for name in [*(snapshot_id(run["id"], s) for s in run["snapshot_steps"]), run["id"]]
-        ]
+        """Outputs of a training job: run by run its unfinished snapshots in order, then the finished SAE; then the same SAEs
+        recalibrated, where the study asks for them."""
+        again = self._substrate(group.substrate).recalibrated_ids
+        found = []
+        for run in self.train_settings(group)["runs"]:
+            forms = [run["id"], *(name for name in again if name == f"{run['id']}.recalibrated")]
+            found += [name for form in forms for name in self._outputs_of(form, run["snapshot_steps"])]
+        return found
+
+    @staticmethod
+    def _outputs_of(run: str, steps: list[int]) -> list[str]:
+        return [*(snapshot_id(run, step) for step in steps), run]
