@@ -53,7 +53,25 @@ class Settings(Files):
         """`runs`: id, arch, l0, training_seed, lr, widths, snapshot_steps (unfinished ones); outputs follow their order."""
         section = self._substrate(group.substrate)
         runs = [self._run_settings(section, run) for run in group.runs]
-        return self.of_substrate(group.substrate, "train", group=group.name, training=dump(section.training), runs=runs)
+        training = dump(section.training)
+        if not section.streamed:
+            return self.of_substrate(group.substrate, "train", group=group.name, training=training, runs=runs)
+        training["checkpoint_steps"] = section.training.checkpoint_steps
+        seen = {"lm": self.stream_section(group.substrate), "training": training, "runs": runs}
+        return self.of_substrate(group.substrate, "train_stream", group=group.name, **seen)
+
+    def stream_section(self, substrate: str) -> dict[str, Any]:
+        """A language model's section, with the calibration tokens where its activations are streamed."""
+        section = self._substrate(substrate).lm
+        if section is None:
+            raise KeyError(substrate)
+        return dump(section) | ({"calibration_tokens": section.calibration_tokens} if section.cache else {})
+
+    def train_step(self, group: TrainingGroup) -> str:
+        """The step of a training job."""
+        if self.kind(group.substrate) == "toy":
+            return "toy"
+        return "train_stream" if self._substrate(group.substrate).streamed else "train"
 
     def _run_settings(self, section: Substrate, run: Run) -> dict[str, Any]:
         entry = section.panel[run.arch]

@@ -230,7 +230,7 @@ class Substrate(Strict):
 
     def _runs(self, arch: Architecture, levels: list[int], training_seeds: list[int]) -> list[Run]:
         entry = self.panel.get(arch)
-        numbers = (entry and entry.prefixes) or [None]
+        numbers: list[int] | list[None] = (entry and entry.prefixes) or [None]
         return [
             Run(arch=arch, l0=l0, training_seed=seed, prefixes=n)
             for l0 in levels

@@ -81,7 +81,7 @@ class Trajectories(Strict):
         if isinstance(self.snapshots, int):
             return sorted({max(1, round(last ** (i / (self.snapshots - 1)))) for i in range(self.snapshots)})
         named = isinstance(self.snapshots, str)
-        tokens = SCHEDULES[str(self.snapshots)] if named else self.snapshots
+        tokens = SCHEDULES[self.snapshots] if isinstance(self.snapshots, str) else self.snapshots
         outside = [t for t in tokens if not training.batch_size <= t <= training.samples]
         if outside:
             raise ValueError(
