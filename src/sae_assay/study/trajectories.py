@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sae_assay.study.base import TOPK_FAMILY, Architecture, PositiveInt, Strict, no_repeats
 
@@ -58,6 +58,13 @@ class Trajectories(Strict):
     training_seeds: list[int]
     snapshots: Annotated[int, Field(ge=2)] | Schedule | Annotated[list[PositiveInt], Field(min_length=1)]
     recalibrated: bool = False
+
+    @field_validator("snapshots", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in SCHEDULES:
+            raise ValueError(f"is no schedule: name {' or '.join(SCHEDULES)}, or give a number or a list of tokens")
+        return value
 
     @property
     def levels(self) -> list[int]:
