@@ -50,7 +50,7 @@ def paused(batches: Iterator[torch.Tensor], seconds: float) -> Iterator[torch.Te
         yield batch
 
 
-def main(folder: str, names: str, pause: str = "0") -> None:
+def main(folder: str, names: str, pause: float = 0) -> None:
     from sae_assay import numerics
     from sae_assay.saes.side_by_side import Group, Member
 
@@ -59,7 +59,7 @@ def main(folder: str, names: str, pause: str = "0") -> None:
     group = Group(members, Rows().read(0)[:400], Path(folder))
     group.resume()
     print(f"from {group.done}", flush=True)
-    group.fit(paused(stream.batches(Rows(), BATCH, ("order",), group.done), float(pause)), 7, dict)
+    group.fit(paused(stream.batches(Rows(), BATCH, ("order",), group.done), pause), 7, dict)
 
 
 if __name__ == "__main__":

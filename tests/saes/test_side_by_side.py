@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import random
 import signal
@@ -26,17 +27,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SCRIPT = ROOT / "tests/saes/side_by_side_run.py"
 
 
-def start(folder: Path, names: str, pause: float = 0) -> subprocess.Popen[str]:
+def start(folder: Path, names: str, pause: float = 0) -> multiprocessing.process.BaseProcess:
+    """A process forked from this one, which has paid for the import of sae_lens."""
+    import sae_assay.saes.side_by_side  # noqa: F401
+
     folder.mkdir(exist_ok=True)
+    process = multiprocessing.get_context("fork").Process(target=small.main, args=(str(folder), names, pause))
+    process.start()
+    return process
+
+
+def finish(process: multiprocessing.process.BaseProcess) -> None:
+    process.join()
+    assert process.exitcode == 0
+
+
+def in_a_fresh_process(folder: Path, names: str) -> int:
+    """Go on in another interpreter; the step from which it went on."""
     variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), str(folder), names, str(pause)]
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate()
-    assert process.returncode == 0
-    return said.strip()
+    command = [sys.executable, str(SCRIPT), str(folder), names]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout.split()[1])
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -48,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All four SAEs side by side, in one process that nobody disturbed."""
     folder = tmp_path_factory.mktemp("together")
-    assert finish(start(folder, ",".join(small.WAYS))) == "from 0"
+    finish(start(folder, ",".join(small.WAYS)))
     return folder
 
 
@@ -64,22 +76,26 @@ def test_an_sae_trained_in_a_group_has_the_bytes_that_it_has_alone(together: Pat
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint_and_gives_the_same_bytes(together: Path, tmp_path: Path) -> None:
     """Killed twice with -9, at moments that are really random: equal bytes must not depend on them."""
-    folder, begun = tmp_path / "killed", []
+    folder, names, saved = tmp_path / "killed", ",".join(small.WAYS), [0]
     for _ in range(2):
-        process = start(folder, ",".join(small.WAYS), pause=0.1)
-        assert process.stdout
-        begun.append(int(process.stdout.readline().split()[1]))
-        known = set(folder.glob("checkpoint_*"))
-        while process.poll() is None and not set(folder.glob("checkpoint_*")) - known:
+        process = start(folder, names, pause=0.1)
+        while process.is_alive() and checkpoint(folder) == saved[-1]:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.9))
-        assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = int(finish(start(folder, ",".join(small.WAYS))).split()[1])
-    assert begun[0] == 0 < begun[1] < last < small.STEPS and last % 7 == begun[1] % 7 == 0
+        assert process.is_alive(), "it ended before it could be killed"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        saved.append(checkpoint(folder))
+    assert saved == sorted(set(saved)) and all(step % 7 == 0 for step in saved)
+    assert in_a_fresh_process(folder, names) == saved[-1] < small.STEPS
     assert digests(folder) == digests(together)
     assert len(list(folder.glob("checkpoint_*"))) == 1
+
+
+def checkpoint(folder: Path) -> int:
+    """The step of the last whole checkpoint."""
+    return max((int(path.name.split("_")[1]) for path in folder.glob("checkpoint_*")), default=0)
 
 
 def test_snapshots_have_their_true_l0_and_the_recalibrated_form_the_nominal_one(together: Path) -> None:
@@ -106,7 +122,8 @@ def test_snapshots_have_their_true_l0_and_the_recalibrated_form_the_nominal_one(
     for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
         np.testing.assert_array_equal(first.tensors[name], again.tensors[name])
     final = formats.read(together / "saes/sampled.recalibrated").card
-    assert (final["panel"], final["is_final"], final["explained_variance"] > 0.5) == ("trajectory", True, True)
+    assert (final["panel"], final["is_final"]) == ("trajectory", True)
+    assert final["explained_variance"] > again.card["explained_variance"]
 
 
 def test_sampled_widths_follow_their_law() -> None:
