@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sae_assay.lms.layout import block_rows
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
 from sae_assay.study import Study, Substrate
@@ -67,7 +68,7 @@ class Files:
         section = self._substrate(substrate)
         if section.lm is None or not isinstance(section.lm.cache, Cache):
             return []
-        count = len(section.lm.cache.shard_rows(section.lm.training_tokens))
+        count = len(block_rows(section.lm.training_tokens, section.lm.cache.shard_tokens))
         names = ["manifest.json", *(f"{number:05d}.safetensors" for number in range(count))]
         return [self.activations(f"shards/{name}", substrate) for name in names]
 

@@ -45,13 +45,12 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     found = windows(tokenizer, prompts, lm["context"], "beginning")
     found.check(len(model.embedding))
     passages, rest = _divide(found, lm)
-    streamed = "cache" in lm
-    training, later = _hold_out(rest, lm) if streamed else (rest.take(range(_enough(rest, wanted))), None)
+    training, later = _hold_out(rest, lm) if "cache" in lm else (rest.take(range(_enough(rest, wanted))), None)
     hidden, _, _ = activations.residuals(model, training, layer, "training text")
     limit = activations.norm_limit(hidden, lm["max_norm_ratio"])
     rows = hidden[hidden.norm(dim=1) <= limit]
     # Rows that no SAE is trained on stand in the same file, as for a world.
-    if streamed:
+    if later is not None:
         stream.save_text(outputs.training, later, rows[: lm["calibration_tokens"]])
     else:
         sample.save_rows(outputs.training, rows[: lm["training_tokens"]].numpy(), rows[lm["training_tokens"] :].numpy())

@@ -12,8 +12,8 @@ from sae_assay.errors import AssayError
 from sae_assay.lms import model as models
 from sae_assay.lms import shards, stream
 from sae_assay.lms.gguf import GgufFile
+from sae_assay.lms.layout import BYTES, block_rows
 from sae_assay.lms.texts import Texts
-from sae_assay.study.trajectories import BYTES, Cache
 
 
 def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """
     device, lm = numerics.begin(params), params["lm"]
     cache, (manifest, *files) = lm["cache"], list(outputs.shards)
-    sizes = shard_rows(lm)
+    sizes = block_rows(lm["training_tokens"], cache["shard_tokens"])
     windows, _ = stream.load_text(inputs.training)
     limit = Texts.load(inputs.text).about["norm_limit"]
     job = (params["study"], params["substrate"], "shards")
@@ -40,11 +40,6 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     content = {**about, "rows": sum(sizes), "shards": entries}
     Path(manifest).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(folder)
-
-
-def shard_rows(lm: dict[str, Any]) -> list[int]:
-    """Rows of every shard that a section asks for."""
-    return Cache.model_validate(lm["cache"]).shard_rows(lm["training_tokens"])
 
 
 def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device: str) -> stream.TokenRows:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sae_assay import numerics, scratch
 from sae_assay.errors import AssayError
 from sae_assay.lms import stream
+from sae_assay.lms.layout import block_rows
 from sae_assay.lms.shards import Shards
 from sae_assay.lms.texts import Texts
 from sae_assay.saes import formats
 from sae_assay.saes.settings import RunSettings
-from sae_assay.steps.lm_shards import open_text, shard_rows
+from sae_assay.steps.lm_shards import open_text
+
+if TYPE_CHECKING:
+    from sae_assay.saes.side_by_side import Group
 
 BUFFER_BATCHES = 64
 """Batches that lie in memory, and are shuffled, where activations come straight from the model."""
@@ -40,24 +43,26 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     blocks = _blocks(inputs.stream, windows, params, device)
     from sae_assay.saes.side_by_side import SAES, Group, Member
 
+    pairs = zip(settings, params["runs"], strict=True)
+    members = [Member(run, one["snapshot_steps"], bool(one.get("recalibrated"))) for run, one in pairs]
     job = (params["study"], params["substrate"], f"train_{params['group']}")
     folder = scratch.folder(job, params, [inputs.training, *inputs.stream[:2]], device)
-    pairs = zip(settings, params["runs"], strict=True)
-    members = [Member(s, one["snapshot_steps"], bool(one.get("recalibrated"))) for s, one in pairs]
-    group = Group(members, calibration, folder)
-    saved = group.resume()
-    if isinstance(blocks, stream.ModelBlocks):
-        blocks.places[:] = [stream.Position(*place) for place in saved.get("places", [[0, 0]])]
-    group.fit(
-        _batches(blocks, params, group.done),
-        params["training"]["checkpoint_steps"],
-        lambda: {"places": _places(blocks)},
-    )
+    _train(Group(members, calibration, folder), blocks, params)
     names = [sae_id for member in members for sae_id in member.ids]
     for name, card, weights in zip(names, outputs.cards, outputs.weights, strict=True):
         for file, target in ((formats.CONFIG, card), (formats.WEIGHTS, weights)):
             scratch.move(folder / SAES / name / file, target)
     shutil.rmtree(folder)
+
+
+def _train(group: Group, blocks: stream.Blocks, params: dict[str, Any]) -> None:
+    """Train from the last checkpoint, if there is one, to the end."""
+    places = blocks.places if isinstance(blocks, stream.ModelBlocks) else []
+    saved = group.resume()
+    if places and saved:
+        places[:] = [stream.Position(*place) for place in saved["places"]]
+    batches = _batches(blocks, params, group.done)
+    group.fit(batches, params["training"]["checkpoint_steps"], lambda: {"places": list(map(list, places))})
 
 
 def _settings(one: dict[str, Any], params: dict[str, Any], device: str) -> RunSettings:
@@ -74,12 +79,11 @@ def _blocks(files: list[str], windows: Any, params: dict[str, Any], device: str)
         text, model = files
         rows = open_text(model, windows, lm, Texts.load(text).about["norm_limit"], device)
         size = BUFFER_BATCHES * params["training"]["batch_size"]
-        full, rest = divmod(lm["training_tokens"], size)
-        return stream.ModelBlocks(rows, [size] * full + [rest] * (rest > 0))
+        return stream.ModelBlocks(rows, block_rows(lm["training_tokens"], size))
     wanted = {"hook": lm["hook"], "d_model": lm["d_model"], "dtype": lm["cache"]["dtype"]}
     found = Shards(files[0], files[1:], wanted)
-    if found.sizes != shard_rows(lm):
-        raise AssayError(str(Path(files[0])), "has shards of other sizes than the study", "run the workflow again")
+    if found.sizes != block_rows(lm["training_tokens"], lm["cache"]["shard_tokens"]):
+        raise AssayError(files[0], "has shards of other sizes than the study", "run the workflow again")
     return found
 
 
@@ -88,7 +92,3 @@ def _batches(blocks: stream.Blocks, params: dict[str, Any], start: int) -> Itera
     seed = params["runs"][0]["training_seed"]
     purpose = (params["study"], params["substrate"], "stream", seed)
     return stream.batches(blocks, params["training"]["batch_size"], purpose, start)
-
-
-def _places(blocks: stream.Blocks) -> list[list[int]]:
-    return [list(place) for place in blocks.places] if isinstance(blocks, stream.ModelBlocks) else []

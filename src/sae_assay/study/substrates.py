@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from sae_assay.lms.layout import BYTES
 from sae_assay.study.base import Architecture, ControlKind, Fraction, Name, PositiveInt, Strict, nearest, no_repeats
-from sae_assay.study.trajectories import BYTES, Cache, Training, Trajectories
+from sae_assay.study.trajectories import Cache, Training, Trajectories
 from sae_assay.study.worlds import PublishedWorld, SampleSizes, Tasks, WorldConfig
 
 

@@ -15,7 +15,6 @@ SCHEDULES: dict[str, list[int]] = {
 }
 """The paper's snapshots in tokens, step 1 aside (method.md, Panels)."""
 Schedule = Literal["cross_architecture", "sampled_matryoshka"]
-BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
 class Training(Strict):
@@ -111,8 +110,3 @@ class Cache(Strict):
     dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
     shard_tokens: PositiveInt = 1 << 20
     disk_budget_gb: Annotated[float, Field(gt=0)]
-
-    def shard_rows(self, tokens: int) -> list[int]:
-        """Rows of every shard of `tokens` rows: full ones, then what is left."""
-        full, rest = divmod(tokens, self.shard_tokens)
-        return [self.shard_tokens] * full + [rest] * (rest > 0)
