@@ -24,7 +24,7 @@ FORM = ".recalibrated"
 
 
 @torch.no_grad()
-def threshold(tensors: dict[str, Any], rows: torch.Tensor, k: float, chunk: int = 1024) -> float:
+def threshold(tensors: dict[str, Any], rows: torch.Tensor, k: float, device: str = "cpu", chunk: int = 1024) -> float:
     """The threshold above which k latents a row are active on average, never below 0 (a latent is not negative).
 
     Args:
@@ -32,22 +32,15 @@ def threshold(tensors: dict[str, Any], rows: torch.Tensor, k: float, chunk: int 
         rows: activations [n, d_in].
         k: nominal L0.
     """
-    W_enc, b_enc, b_dec = (torch.from_numpy(tensors[name]) for name in ("W_enc", "b_enc", "b_dec"))
+    W_enc, b_enc, b_dec = (torch.from_numpy(tensors[name]).to(device) for name in ("W_enc", "b_enc", "b_dec"))
     wanted = round(k * len(rows)) + 1  # the largest value that stays silent
-    kept = torch.empty(0)
+    kept = torch.empty(0, device=device)
     for part in rows.split(chunk):
-        latents = ((part - b_dec) @ W_enc + b_enc).flatten()
+        latents = ((part.to(device) - b_dec) @ W_enc + b_enc).flatten()
         kept = torch.cat([kept, latents[latents > 0]])
         if len(kept) > wanted:
             kept = kept.topk(wanted, sorted=False).values
     return float(kept.min()) if len(kept) == wanted else 0.0
-
-
-def recalibrated(sae: Trained, k: float, rows: torch.Tensor, dtype: str = "float16") -> Trained:
-    """The SAE with its threshold at the nominal L0 of these rows, with matrices as they will be stored."""
-    stored = {n: t.astype(dtype).astype(np.float32) if t.ndim > 1 else t for n, t in sae.tensors.items()}
-    found = np.full_like(sae.tensors["threshold"], threshold(stored, rows, k))
-    return replace(sae, tensors={**sae.tensors, "threshold": found})
 
 
 def save(
@@ -66,7 +59,9 @@ def save(
     from sae_assay.saes import train
 
     half = len(calibration) // 2
-    moved = recalibrated(sae, run.target_l0, calibration[:half])
+    stored = {name: t.astype(np.float16).astype(np.float32) if t.ndim > 1 else t for name, t in sae.tensors.items()}
+    found = threshold(stored, calibration[:half], run.target_l0, run.device)
+    moved = replace(sae, tensors={**sae.tensors, "threshold": np.full_like(sae.tensors["threshold"], found)})
     variant = ".".join(filter(None, [run.variant, "recalibrated"]))
     # Its run stands in the panel already, so this form belongs to the trajectories alone.
     names = {"sae_id": train.sae_id(run, sae.step, FORM), "base_sae_id": train.sae_id(run, sae.step)}

@@ -135,7 +135,7 @@ def save(
         "coefficient": formats.number(sae.coefficient),
         "control": None,
         "base_sae_id": None,
-        **encoder.measure(encoder.from_file(stored, run.id), calibration),
+        **encoder.measure(encoder.from_file(stored, run.id).on(run.device), calibration),
         **more,
     }
     return formats.write(config_path, weights_path, sae.config, sae.tensors, card, dtype)
