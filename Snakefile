@@ -24,4 +24,6 @@ rule all:
 
 # After the last rule: what is recorded, intact and unchanged is told apart from what is stale.
 if workflow.is_main_process:
+    for estimate in plan.disk_estimates():
+        print(estimate, file=sys.stderr)
     restore.sync(workflow, plan.name, plan.folders, plan.targets())

@@ -51,6 +51,30 @@ rule lm_activations:
         RUN
 
 
+for substrate in plan.with_shards():
+
+    # Finished shards lie in .sae-assay/scratch until all are done: a killed job goes on behind the last.
+    rule:
+        name:
+            rule_name("lm_shards", substrate)
+        input:
+            training=plan.activations("training.safetensors", substrate),
+            text=plan.activations("text.safetensors", substrate),
+            model=plan.lm_model(substrate),
+        output:
+            shards=update(plan.shards(substrate)),
+        params:
+            step="lm_shards",
+            settings=plan.shards_settings(substrate),
+        log:
+            plan.log(rule_name("lm_shards", substrate)),
+        resources:
+            gpu=1,
+        threads: 1
+        script:
+            RUN
+
+
 rule lm_evaluation:
     input:
         text=rules.lm_activations.output.text,

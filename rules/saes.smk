@@ -8,11 +8,12 @@ for group in plan.study.training_groups:
         input:
             training=plan.activations("training.safetensors", group.substrate),
             world=plan.dictionary(group.substrate),
+            stream=plan.stream_inputs(group.substrate),
         output:
             cards=update(plan.sae_files(group.substrate, plan.group_saes(group), "cards")),
             weights=update(plan.sae_files(group.substrate, plan.group_saes(group), "weights")),
         params:
-            step="toy" if plan.kind(group.substrate) == "toy" else "train",
+            step=plan.train_step(group),
             settings=plan.train_settings(group),
         log:
             plan.log(rule_name("train", group.substrate, group.name)),

@@ -99,9 +99,9 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
     for group in plan.study.training_groups:
         substrate, saes = group.substrate, plan.group_saes(group)
         rule = rule_name("train", substrate, group.name)
-        step = "toy" if plan.kind(substrate) == "toy" else "train"
         inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
-        yield _job(rule, {}, step, inputs, _both(plan, substrate, saes), plan.train_settings(group))
+        inputs += plan.stream_inputs(substrate)
+        yield _job(rule, {}, plan.train_step(group), inputs, _both(plan, substrate, saes), plan.train_settings(group))
     for substrate in plan.with_published():
         inputs = [plan.registry, *plan.published_inputs(substrate)]
         outputs = _both(plan, substrate, plan.published(substrate))
@@ -166,6 +166,10 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         text, training = (plan.activations(f"{name}.safetensors") for name in ("text", "training"))
         inputs = [plan.registry, plan.lm_model(substrate)]
         yield _job("lm_activations", words, "lm_activations", inputs, [training, text], plan.lm_activations_settings(w))
+        if shards := plan.shards(substrate):
+            files = [plan.activations(f"{name}.safetensors", substrate) for name in ("training", "text")]
+            settings, rule = plan.shards_settings(substrate), rule_name("lm_shards", substrate)
+            yield _job(rule, {}, "lm_shards", [*files, plan.lm_model(substrate)], shards, settings)
         sets = plan.evaluation_sets("{substrate}", plan.evaluation_seeds)
         yield _job("lm_evaluation", words, "lm_evaluation", [text], sets, plan.lm_evaluation_settings(w))
     for batch in plan.lm_batches():

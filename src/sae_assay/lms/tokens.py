@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sae_assay.errors import AssayError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -36,6 +38,13 @@ class Windows:
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Windows:
         return Windows(self.tokens[np.asarray(rows)], self.lengths[np.asarray(rows)])
+
+    def check(self, vocabulary: int) -> None:
+        """Refuse token ids that a model's embedding lacks; AssayError says which."""
+        low, high = (int(edge) for edge in (self.tokens.min(initial=0), self.tokens.max(initial=0)))
+        if low < 0 or high >= vocabulary:
+            problem = f"holds token ids {low} to {high}, the model knows 0 to {vocabulary - 1}"
+            raise AssayError("training text", problem, "tokenise it with the model's own tokenizer")
 
     @classmethod
     def concatenate(cls, parts: Sequence[Windows]) -> Windows:

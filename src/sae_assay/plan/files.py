@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sae_assay.lms.layout import block_rows
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
 from sae_assay.study import Study, Substrate
+from sae_assay.study.trajectories import Cache
 from sae_assay.tables.saebench import files_in
 
 # What can be scored where; a metric that the study leaves out is not scored.
@@ -66,6 +68,15 @@ class Files:
     def activations(self, file: str, substrate: str = "{substrate}") -> str:
         """data/activations/S/B/FILE"""
         return f"data/activations/{self.name}/{substrate}/{file}"
+
+    def shards(self, substrate: str) -> list[str]:
+        """Cached activations of a substrate: the manifest, then every shard; nothing where none are kept."""
+        section = self._substrate(substrate)
+        if section.lm is None or not isinstance(section.lm.cache, Cache):
+            return []
+        count = len(block_rows(section.lm.training_tokens, section.lm.cache.shard_tokens))
+        names = ["manifest.json", *(f"{number:05d}.safetensors" for number in range(count))]
+        return [self.activations(f"shards/{name}", substrate) for name in names]
 
     def results(self, family: str, file: str) -> str:
         """results/FAMILY/S/FILE"""
@@ -138,7 +149,7 @@ class Files:
 
     def run_pattern(self, substrate: str) -> str:
         """Wildcard constraint: the runs of a substrate that keep snapshots."""
-        return "|".join(re.escape(run.id) for run in self._substrate(substrate).trajectory_runs)
+        return "|".join(map(re.escape, self._substrate(substrate).trajectory_ids))
 
     def snapshot_files(self, substrate: str, kind: str) -> list[str]:
         """Cards or weights of the unfinished snapshots of `{run}`."""
@@ -170,7 +181,7 @@ class Files:
     def snapshots(self, substrate: str, run: str | None = None) -> list[str]:
         """Ids of unfinished snapshots, of one run or of all."""
         section = self._substrate(substrate)
-        runs = [r.id for r in section.trajectory_runs if run in (None, r.id)]
+        runs = [name for name in section.trajectory_ids if run in (None, name)]
         return [snapshot_id(name, step) for name in runs for step in section.unfinished_steps]
 
     def repeated(self, substrate: str) -> list[str]:
@@ -210,6 +221,9 @@ class Files:
         panel = self.trained(substrate) + self.published(substrate) + [item.id for item in self.local(substrate)]
         known = dict.fromkeys(panel, "panel")
         known |= dict.fromkeys(self.controls(substrate), "control")
+        known |= dict.fromkeys(
+            self._substrate(substrate).recalibrated_ids, "trajectory"
+        )  # its run stands in the panel once
         known |= dict.fromkeys(self.snapshots(substrate), "trajectory")
         return known[sae]
 
@@ -324,6 +338,7 @@ class Files:
             shared = ["training.safetensors", "text.safetensors" if lm else "pool_tasks.safetensors"]
             return [
                 *(self.activations(file, substrate) for file in shared),
+                *self.shards(substrate),
                 *pools,
                 *self.evaluation_sets(substrate, self.evaluation_seeds),
             ]

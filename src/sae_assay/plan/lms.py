@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
-from sae_assay.plan.names import dump
 from sae_assay.plan.settings import Settings
 
 
@@ -36,7 +35,30 @@ class Plan(Settings):
         return self.settings(job="lm_model", input=wildcards.name)
 
     def lm_activations_settings(self, wildcards: Any) -> dict[str, Any]:
-        return self.of_substrate(wildcards.substrate, "lm_activations", lm=dump(self._lm(wildcards.substrate)))
+        return self.of_substrate(wildcards.substrate, "lm_activations", lm=self.stream_section(wildcards.substrate))
+
+    def shards_settings(self, substrate: str) -> dict[str, Any]:
+        return self.of_substrate(substrate, "lm_shards", lm=self.stream_section(substrate))
+
+    def with_shards(self) -> list[str]:
+        """Substrates whose activations are cached."""
+        return [name for name in self.substrates("lm") if self._substrate(name).cached]
+
+    def stream_inputs(self, substrate: str) -> list[str]:
+        """What a training job reads activations from, beside training.safetensors: shards, or the text's limits and the model."""
+        if self._substrate(substrate).streamed and not self.shards(substrate):
+            return [self.activations("text.safetensors", substrate), self.lm_model(substrate)]
+        return self.shards(substrate)
+
+    def disk_estimates(self) -> list[str]:
+        """A line per substrate with a cache: what it will need of the disk, part by part, and its budget."""
+        lines = []
+        for name in self.with_shards():
+            use = {part: size / 1e9 for part, size in self._substrate(name).disk_use.items()}
+            parts = ", ".join(f"{part} {size:.3g}" for part, size in use.items())
+            budget = self._lm(name).cache.disk_budget_gb
+            lines.append(f"substrates.{name}: about {sum(use.values()):.3g} GB of disk ({parts}), budget {budget:g} GB")
+        return lines
 
     def lm_evaluation_settings(self, wildcards: Any) -> dict[str, Any]:
         return self.of_substrate(wildcards.substrate, "lm_evaluation", evaluation_seeds=self.evaluation_seeds)

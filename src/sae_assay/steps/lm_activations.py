@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sae_assay.lms import activations, registry, text, texts
+import numpy as np
+
+from sae_assay.errors import AssayError
+from sae_assay.lms import activations, registry, stream, text, texts
 from sae_assay.lms.tokens import windows
 from sae_assay.worlds import sample
 
@@ -17,9 +20,11 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
 
     Args:
         inputs: model (GGUF, or the manifest of a model of the hub), registry (data/registry.yaml).
-        outputs: training (safetensors: `rows`, `calibration`, float32), text (safetensors, see lms/texts.py).
+        outputs: training (safetensors: `rows`, `calibration`, float32; where the study streams activations, the training
+            text's tokens in place of `rows`), text (safetensors, see lms/texts.py).
         params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
-            text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows).
+            text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows; `cache` and
+            `calibration_tokens` where activations are streamed).
     """
     from sae_assay import numerics
     from sae_assay.lms import model as models
@@ -33,15 +38,21 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
 
     drawn = _draw(folder, tokenizer, lm, (*purpose, "rows"))
     excluded = {prompt for d in drawn for prompt in d.prompts}
-    count = 4 * lm["training_tokens"] // lm["context"] + 10 * lm["reconstruction_rows"]
+    wanted = lm["training_tokens"] + lm.get("calibration_tokens", 0)
+    count = 4 * wanted // lm["context"] + 10 * lm["reconstruction_rows"]
     prompts = text.pool(folder, count, excluded, (*purpose, "pool"), _PROMPT_CHARACTERS)
     found = windows(tokenizer, prompts, lm["context"], "beginning")
-    passages, training = _divide(found, lm)
+    found.check(len(model.embedding))
+    passages, rest = _divide(found, lm)
+    training, later = _hold_out(rest, lm) if "cache" in lm else (rest.take(range(_enough(rest, wanted))), None)
     hidden, _, _ = activations.residuals(model, training, layer, "training text")
     limit = activations.norm_limit(hidden, lm["max_norm_ratio"])
-    rows = hidden[hidden.norm(dim=1) <= limit].numpy()
+    rows = hidden[hidden.norm(dim=1) <= limit]
     # Rows that no SAE is trained on stand in the same file, as for a world.
-    sample.save_rows(outputs.training, rows[: lm["training_tokens"]], rows[lm["training_tokens"] :])
+    if later is not None:
+        stream.save_text(outputs.training, later, rows[: lm["calibration_tokens"]])
+    else:
+        sample.save_rows(outputs.training, rows[: lm["training_tokens"]].numpy(), rows[lm["training_tokens"] :].numpy())
 
     sets = [texts.read_set(model, d, layer, limit) for d in drawn]
     about = {
@@ -74,11 +85,27 @@ def _draw(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, .
 
 
 def _divide(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
-    """Full windows for cross-entropy, and the next prompts up to the number of training tokens."""
-    import numpy as np
-
+    """Full windows for cross-entropy, and the other prompts."""
     full = np.flatnonzero(found.lengths == lm["context"])[: lm["reconstruction_rows"]]
     rest = np.setdiff1d(np.flatnonzero(found.lengths >= texts.FEWEST_TOKENS), full)
-    tokens = np.cumsum(found.lengths[rest] - 1)
-    needed = int(np.searchsorted(tokens, lm["training_tokens"] * _SPARE)) + 1
-    return found.take(full), found.take(rest[:needed])
+    return found.take(full), found.take(rest)
+
+
+def _enough(found: Any, tokens: int) -> int:
+    """How many of these prompts hold so many tokens and some spare ones; all, where they do not."""
+    return min(len(found), int(np.searchsorted(np.cumsum(found.lengths - 1), tokens * _SPARE)) + 1)
+
+
+def _hold_out(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
+    """The first prompts, whose rows no SAE is trained on, and a stream's training text behind them.
+
+    Raises:
+        AssayError: the text holds fewer tokens than are asked for.
+    """
+    first = _enough(found, lm["calibration_tokens"])
+    later = found.take(range(first, len(found)))
+    there = int((later.lengths - 1).sum())
+    if there < lm["training_tokens"] * _SPARE:
+        problem = f"is {lm['training_tokens']}, of which 8 % more are read; {lm['text_input']} has {there} tokens left"
+        raise AssayError("lm.training_tokens", problem, "lower it and training.samples, or name a larger text_input")
+    return found.take(range(first)), later.take(range(_enough(later, lm["training_tokens"])))

@@ -8,7 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-Architecture = Literal["batchtopk", "matryoshka", "matching_pursuit", "standard", "jumprelu", "toy"]
+Architecture = Literal[
+    "batchtopk", "matryoshka", "sampled_matryoshka", "matching_pursuit", "standard", "jumprelu", "toy"
+]
+TOPK_FAMILY: tuple[Architecture, ...] = ("batchtopk", "matryoshka", "sampled_matryoshka")
 ControlKind = Literal["oracle", "best", "random_init", "random_l0_matched", "permuted_decoder"]
 MetricName = Literal[
     "ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", "known_validity", "pure_noise"

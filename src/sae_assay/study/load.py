@@ -107,6 +107,10 @@ class Study(Strict):
         """Runs that one job trains side by side: importing sae_lens costs more than a small SAE (lab/cluster.md)."""
         groups = []
         for name, substrate in self.substrates.items():
+            if substrate.streamed:
+                sides = {f"seed_{seed}": runs for seed, runs in substrate.runs_by_seed.items()}
+                groups += [TrainingGroup(substrate=name, name=side, runs=runs) for side, runs in sides.items()]
+                continue
             if substrate.kind == "lm":
                 if substrate.runs:
                     groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
