@@ -53,7 +53,7 @@ def fill(job: dict[str, Any], model: Any, tokenizer: Any) -> None:
 
 
 def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[str, Any]]:
-    """A task a letter whose probe is good enough, and the library's means over them (`__all__`)."""
+    """SAEBench's means over the letters whose probe is good enough."""
     config, words = _configured(job)
     try:
         _use_vocabulary(job, words, tokenizer, config)
@@ -145,5 +145,4 @@ def _scored(
 
 def _rows(letters: Any, spelt: set[str]) -> list[dict[str, Any]]:
     kept = [one for _, one in letters.iterrows() if one["letter"] in spelt]
-    rows = [row(part, one[column], task=one["letter"]) for one in kept for part, column in PARTS.items()]
-    return rows + [row(part, statistics.mean(float(one[column]) for one in kept)) for part, column in PARTS.items()]
+    return [row(part, statistics.mean(float(one[column]) for one in kept)) for part, column in PARTS.items()]

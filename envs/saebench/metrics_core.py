@@ -77,7 +77,7 @@ def _text(job: dict[str, Any], dataset: str, config: CoreEvalConfig, tokenizer: 
     Raises:
         BadInputError: the local text is shorter than what is asked for; the library would begin anew in silence.
     """
-    if "text" not in job["data"]:
+    if not Path(job["data"].get("text", "")).is_file():
         return dataset
     from datasets import Dataset
 
