@@ -53,7 +53,7 @@ def test_all_files_become_one_checked_table(folder: Path) -> None:
     assert set(unknown["metric"]) == {"core"} and unknown["reason"].unique().to_list() == [
         "the evaluation seed is unknown: its eval_config has no random_seed"
     ]
-    assert set(table["mode"].cast(pl.String).unique()) == {None, "saebench"}
+    assert set(table["mode"].cast(pl.String).unique()) == {"library"}
 
 
 def test_a_repeated_file_is_skipped_and_the_first_kept(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_two_versions_that_differ_at_one_seed_are_both_skipped(folder: Path) -> 
     torn = {name: s.problem for name, s in found.items() if s.problem}
     assert set(torn) == {"zz/other.json", f"tpp/{source.name}"}
     assert all("holds other scores than" in str(problem) for problem in torn.values())
-    assert "tpp" not in imports.table(list(found.values()))["metric"].to_list()
+    assert "saebench_tpp" not in imports.table(list(found.values()))["metric"].to_list()
 
 
 def test_files_describe_an_sae_together_or_not_at_all(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_statistics_keep_an_unknown_seed_apart(folder: Path, tmp_path: Path) -> 
     paths = {name: tmp_path / f"{name}.parquet" for name in runner.TABLES}
     noise = runner.compute(paths, {"scorecard": CARD})["reseed_noise"]
     seeds = {(r["metric"], r["n_seeds"]) for r in noise.iter_rows(named=True)}
-    assert ("core", 1) in seeds and ("tpp", 3) in seeds
+    assert ("core", 1) in seeds and ("saebench_tpp", 3) in seeds
 
 
 CARD = {

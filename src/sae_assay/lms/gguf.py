@@ -56,6 +56,10 @@ class GgufFile:
     def layers(self) -> int:
         return int(self.value("llama.block_count"))
 
+    @property
+    def d_model(self) -> int:
+        return int(self.value("llama.embedding_length"))
+
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A dequantised tensor, [outputs, inputs]."""
         from gguf import dequantize

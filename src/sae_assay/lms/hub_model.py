@@ -46,7 +46,7 @@ class HubModelFile:
 
     Args:
         path: the manifest.
-        folder: where its files lie; None: the client's cache, filled where it is empty.
+        folder: where its files lie; None: the client's cache, filled where it is empty. Afterwards the folder that it is.
 
     Raises:
         AssayError: no such manifest, a missing file or another digest, an architecture without decoder layers.
@@ -61,18 +61,22 @@ class HubModelFile:
             raise AssayError(str(path), "no such model file", "run the workflow, which fetches it") from None
         except (ValueError, KeyError, TypeError) as error:
             raise AssayError(str(path), f"no manifest of a model ({error})", REMEDY) from None
-        self._folder = _verified(found, digests, folder)
-        self.config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
+        self.folder = _verified(found, digests, folder)
+        self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
     @property
     def layers(self) -> int:
         return int(self.config["num_hidden_layers"])
 
+    @property
+    def d_model(self) -> int:
+        return int(self.config["hidden_size"])
+
     def tokenizer(self) -> HubTokenizer:
         """The model's tokenizer; every window begins with its token for that, where it has one."""
         from tokenizers import Tokenizer
 
-        return HubTokenizer(Tokenizer.from_file(str(self._folder / "tokenizer.json")), self.config.get("bos_token_id"))
+        return HubTokenizer(Tokenizer.from_file(str(self.folder / "tokenizer.json")), self.config.get("bos_token_id"))
 
     def load(self, device: str = "cpu") -> HubModel:
         """The whole model in float32. Attention is `eager`: transformers' fused kernels leave out Gemma-2's soft caps."""
@@ -80,7 +84,7 @@ class HubModelFile:
 
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                self._folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+                self.folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
             )
         except (OSError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:200]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
-from sae_assay.plan.settings import Settings
+from sae_assay.plan.library import LibraryJobs
 
 
-class Plan(Settings):
+class Plan(LibraryJobs):
     """The jobs of one study."""
 
     registry = REGISTRY

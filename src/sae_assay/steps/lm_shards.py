@@ -49,7 +49,7 @@ def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device:
     """
     file = models.open_file(path)
     layer = models.layer_of(lm["hook"], file)
-    width, wanted = models.LlamaConfig.of(file).d_model, lm.get("d_model")
+    width, wanted = file.d_model, lm.get("d_model")
     if wanted is not None and width != wanted:
         raise AssayError("lm.d_model", f"is {wanted}, the model's residual stream has {width}", "correct it")
     return stream.TokenRows(models.load(file, layers=layer + 1, device=device), windows, layer, limit)

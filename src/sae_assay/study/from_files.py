@@ -12,13 +12,13 @@ from sae_assay.errors import AssayError
 from sae_assay.study.load import Study
 
 _HEAD = "# Written by `sae-assay import-saebench` from the files below. Declare primary settings and thresholds before the run.\n"
-_SETTINGS = {"sparse_probing": "k_probe", "sae_probes": "k_probe", "tpp": "n", "scr": "n"}
+_SETTINGS = {"saebench_sparse_probing": "k_probe", "sae_probes": "k_probe", "saebench_tpp": "n", "saebench_scr": "n"}
 # SAEBench's own SCR score is the component `compatible`: 0 where it is undefined.
 _PRIMARY: dict[str, dict[str, Any]] = {
-    "sparse_probing": {"component": "accuracy", "hp": 5, "truth": "f1"},
+    "saebench_sparse_probing": {"component": "accuracy", "hp": 5, "truth": "f1"},
     "sae_probes": {"component": "auc", "hp": 5, "truth": "f1"},
-    "tpp": {"component": "score", "hp": 10, "mode": "saebench", "truth": "mcc"},
-    "scr": {"component": "compatible", "hp": 10, "mode": "saebench", "truth": "mcc"},
+    "saebench_tpp": {"component": "score", "hp": 10, "truth": "mcc"},
+    "saebench_scr": {"component": "compatible", "hp": 10, "truth": "mcc"},
 }
 _NO_SEED = 42  # SAEBench's default; a study needs one, though nothing is scored
 
@@ -69,7 +69,7 @@ def _metrics(table: pl.DataFrame) -> dict[str, Any]:
         values = table.filter(pl.col("metric") == name)["hp_value"].unique().sort().to_list()
         if not values:
             continue
-        metrics[name] = {setting: values} | ({"modes": ["saebench"]} if setting == "n" else {})
+        metrics[name] = {setting: values}
         usual = _PRIMARY[name]
         primary[name] = {**usual, "hp": _nearest(values, usual["hp"])}
     return {"metrics": metrics, "scorecard": {"primary": primary}}

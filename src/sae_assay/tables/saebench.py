@@ -7,36 +7,18 @@ finite is a score without a value. Probes on raw activations (`llm_*`) are no sc
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae_assay.metrics.records import Record, record
+from sae_assay.modes import Mode
+from sae_assay.tables import result_names
+from sae_assay.tables.result_names import Options, Unusable
 
-UNKNOWN_SEED = "the evaluation seed is unknown: "
-_SNAPSHOT = re.compile(r"[/_.-]?\bstep[-_](\d+)(?:[-_]tokens[-_](\d+))?|_step_(\d+)")
-_SEED_FOLDER = re.compile(r"seed[-_]?(\d+)")
-_DRIVER = re.compile(r"saebench_\w+")  # an evaluation's name that the audit's driver gives in place of a release
+LIBRARY: Mode = "library"  # the real library scored, whatever its version
 _ROUNDING = 1e-6
-
-
-class Unusable(ValueError):
-    """Why a file cannot be imported, in words that follow its name."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the study says of the files.
-
-    Attributes:
-        training_tokens: a snapshot that has seen so many tokens is its run's finished SAE; None: none is.
-        seeds_from_folders: a file without a seed takes it from a folder `seed_42` above it.
-    """
-
-    training_tokens: int | None = None
-    seeds_from_folders: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,10 +60,10 @@ def read(content: bytes, path: PurePosixPath, options: Options) -> Result:
     if not isinstance(evaluation, str) or evaluation not in READERS:
         raise Unusable(f"is of the evaluation {evaluation!r}; known: {', '.join(READERS)}")
     config = _mapping(found, "eval_config")
-    seed, why = _seed(config.get("random_seed"), "its eval_config has no random_seed", path, options)
+    seed, why = result_names.seed(config.get("random_seed"), "its eval_config has no random_seed", path, options)
     about = {name: _text(found, name) for name in ("sae_bench_commit_hash", "sae_lens_version", "eval_id")}
-    name = _sae_name(_text(found, "sae_lens_release_id"), _text(found, "sae_lens_id"), path)
-    sae = _described(name, found.get("sae_cfg_dict") or {}, path, options)
+    sae_name = result_names.sae_name(_text(found, "sae_lens_release_id"), _text(found, "sae_lens_id"), path)
+    sae = result_names.described(sae_name, found.get("sae_cfg_dict") or {}, path, options)
     records = READERS[evaluation](found, config)
     if not records:
         raise Unusable("holds no score")
@@ -191,13 +173,23 @@ def _core(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
     for category, name in _CORE.items():
         _number(_mapping(categories, category), name)
     kept = {name: _mapping(categories, name) for name in sorted(categories) if name != "token_stats"}
-    return [record("core", _CORE_NAMES.get(name, name), _number(part, name)) for part in kept.values() for name in part]
+    return [
+        record("core", _CORE_NAMES.get(name, name), _number(part, name), mode=LIBRARY)
+        for part in kept.values()
+        for name in part
+    ]
 
 
 def _sparse_probing(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
     sets, ks = _data_sets(found, config, "_results"), _counts(config, "k_values")
     return [
-        record("sparse_probing", "accuracy", _number(one, f"sae_top_{k}_test_accuracy"), task=name, **_hp("k_probe", k))
+        record(
+            "saebench_sparse_probing",
+            "accuracy",
+            _number(one, f"sae_top_{k}_test_accuracy"),
+            task=name,
+            **_hp("k_probe", k),
+        )
         for name, one in sets.items()
         for k in ks
     ]
@@ -226,7 +218,7 @@ def _at_k(one: Mapping[str, Any], k: int) -> Mapping[str, Any]:
 def _tpp(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
     sets, ns = _data_sets(found, config, "_tpp_results"), _counts(config, "n_values")
     return [
-        record("tpp", part, _number(one, f"tpp_threshold_{n}_{key}"), task=name, **_hp("n", n))
+        record("saebench_tpp", part, _number(one, f"tpp_threshold_{n}_{key}"), task=name, **_hp("n", n))
         for name, one in sets.items()
         for n in ns
         for part, key in _TPP.items()
@@ -253,11 +245,13 @@ def _scr_pairs(config: Mapping[str, Any]) -> set[str]:
 def _scr_at(name: str, one: Mapping[str, Any], n: int) -> list[Record]:
     labels: dict[str, Any] = {"task": name, **_hp("n", n)}
     ways = [_number(one, f"scr_dir{way}_threshold_{n}") for way in (1, 2)]
-    records = [record("scr", f"direction_{way}", v, direction=way, **labels) for way, v in enumerate(ways, start=1)]
+    records = [
+        record("saebench_scr", f"direction_{way}", v, direction=way, **labels) for way, v in enumerate(ways, start=1)
+    ]
     if one.get(f"scr_metric_threshold_{n}") is not None:
-        return [*records, record("scr", "compatible", _number(one, f"scr_metric_threshold_{n}"), **labels)]
+        return [*records, record("saebench_scr", "compatible", _number(one, f"scr_metric_threshold_{n}"), **labels)]
     reason = "SAEBench reports neither direction, which it does where both begin at one accuracy"
-    return [*records, record("scr", "compatible", None, status="tied_direction", reason=reason, **labels)]
+    return [*records, record("saebench_scr", "compatible", None, status="tied_direction", reason=reason, **labels)]
 
 
 def _absorption(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
@@ -268,7 +262,9 @@ def _absorption(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Rec
     for part, mean in _ABSORPTION.items():
         values = [_number(one, part) for one in letters.values()]
         _is_mean(values, _number(means, mean), mean)
-        records += [record("absorption", part, v, task=name) for name, v in zip(letters, values, strict=True)]
+        records += [
+            record("absorption", part, v, task=name, mode=LIBRARY) for name, v in zip(letters, values, strict=True)
+        ]
     return records
 
 
@@ -284,7 +280,7 @@ def _ravel(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
     stated = {part: _number(means, part) for part in _RAVEL}
     classes = found.get("eval_result_unstructured")
     if not classes:
-        return [record("ravel", part, value) for part, value in stated.items()]
+        return [record("ravel", part, value, mode=LIBRARY) for part, value in stated.items()]
     if not isinstance(classes, dict) or any(not isinstance(one, dict) for one in classes.values()):
         raise Unusable("eval_result_unstructured is no object of attributes")
     tasks = {name: _mapping(one, name) for one in classes.values() for name in one}
@@ -293,17 +289,17 @@ def _ravel(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
         values = {name: _number(one, key) for name, one in tasks.items()}
         groups = [[values[name] for name in one] for one in classes.values()]
         _is_mean([sum(group) / len(group) for group in groups if group], stated[part], part)
-        records += [record("ravel", part, value, task=name) for name, value in values.items()]
+        records += [record("ravel", part, value, task=name, mode=LIBRARY) for name, value in values.items()]
     return records
 
 
 def _autointerp(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Record]:
     scored = _mapping(_mapping(found, "eval_result_metrics"), "autointerp")
-    return [record("autointerp", "autointerp_score", _number(scored, "autointerp_score"))]
+    return [record("autointerp", "autointerp_score", _number(scored, "autointerp_score"), mode=LIBRARY)]
 
 
 def _hp(name: str, value: int) -> dict[str, Any]:
-    return {"hp": (name, value), "mode": "saebench"}
+    return {"hp": (name, value), "mode": LIBRARY}
 
 
 READERS: dict[str, Reader] = {
@@ -331,63 +327,9 @@ def _sae_probes_file(found: list[Any], path: PurePosixPath, options: Options) ->
         for one, k in zip(found, ks, strict=True)
         for part, key in parts.items()
     ]
-    seed, why = _seed(None, "sae-probes does not write it", path, options)
-    sae = _described(_sae_name(None, None, path), {}, path, options)
+    seed, why = result_names.seed(None, "sae-probes does not write it", path, options)
+    sae = result_names.described(result_names.sae_name(None, None, path), {}, path, options)
     return Result("sae_probes", sae, seed, why, records)
-
-
-# Whose scores, at which seed -------------------------------------------------------------------------------------------------
-def _seed(stated: Any, missing: str, path: PurePosixPath, options: Options) -> tuple[int | None, str | None]:
-    """The evaluation seed, or None and why."""
-    if stated is not None and (type(stated) is not int or not 0 <= stated < 2**63):
-        raise Unusable(f"eval_config.random_seed is {stated!r}, no seed")
-    named = [int(match[1]) for part in path.parts[:-1] if (match := _SEED_FOLDER.fullmatch(part))]
-    if stated is not None and named and named[-1] != stated:
-        raise Unusable(f"eval_config.random_seed is {stated}, and it lies in the folder of seed {named[-1]}")
-    if stated is None and options.seeds_from_folders and named:
-        return named[-1], None
-    return stated, None if stated is not None else UNKNOWN_SEED + missing
-
-
-_LAYOUT = {"snapshots", "sae_probes", "normal_setting", "absorption", "eval_results", *READERS}
-
-
-def _sae_name(release: str | None, sae_id: str | None, path: PurePosixPath) -> str:
-    """`release/id` as SAELens knows it; a custom SAE's own name; else the folder that holds the file."""
-    if sae_id and sae_id != "custom_sae":
-        return f"{release}/{sae_id}" if release else sae_id
-    if release and not _DRIVER.fullmatch(release):
-        return release
-    parts = [
-        part
-        for part in path.parts[1:-1]
-        if part not in _LAYOUT and not _SEED_FOLDER.fullmatch(part) and not part.startswith("sae_probes_")
-    ]
-    return "/".join(parts) or path.parts[0]
-
-
-def _described(name: str, config: Any, path: PurePosixPath, options: Options) -> dict[str, Any]:
-    """The SAE's columns; `RUN.step_0002441` names a snapshot, as everywhere."""
-    if not isinstance(config, dict):
-        raise Unusable("sae_cfg_dict is no object")
-    match = _SNAPSHOT.search(name)
-    step = int(match[1] or match[3]) if match else None
-    tokens = int(match[2]) if match and match[2] else None
-    run = (name[: match.start()] + name[match.end() :] if match else name) or path.parts[0]
-    if any(ord(letter) < 32 for letter in run):
-        raise Unusable(f"names its SAE {name!r}")
-    finished = step is None or (options.training_tokens is not None and (tokens or 0) >= options.training_tokens)
-    k, arch, seed = config.get("k"), config.get("architecture"), config.get("seed")
-    return {
-        "panel": "panel" if finished else "trajectory",
-        "sae_id": run if finished else f"{run}.step_{step:07d}",
-        "arch": arch if isinstance(arch, str) else None,
-        "target_l0": float(k) if isinstance(k, int | float) and not isinstance(k, bool) else None,
-        "training_seed": seed if type(seed) is int else None,
-        "step": step,
-        "tokens": tokens or None,  # the audit's code calls the first step's tokens 0
-        "is_final": finished,
-    }
 
 
 def files_in(paths: Iterable[str | Path]) -> dict[Path, Path]:
