@@ -1,4 +1,4 @@
-"""docs/paper-study.md: commands that need a hub and GPUs are parsed, and its costs recomputed."""
+"""Commands of the documentation that need a hub, GPUs or files of others are parsed; the costs of the paper's study recomputed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from sae_assay.study import Study
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/paper-study.md").read_text(encoding="utf-8")
-LINES = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line]
+PAGES = [PAGE, (ROOT / "docs/researchers.md").read_text(encoding="utf-8")]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL)]
+LINES = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines() if line))
 ELSEWHERE = ("git clone ", "cd ", "export HF_", "hf download ")  # not this project's
 COSTS: dict[str, Any] = yaml.safe_load((ROOT / "docs/paper-costs.yaml").read_text(encoding="utf-8"))
 VALUES = {name: one["value"] for name, one in COSTS["parameters"].items()}
