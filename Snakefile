@@ -2,8 +2,10 @@
 include: "rules/common.smk"
 include: "rules/worlds.smk"
 include: "rules/lms.smk"
+include: "rules/saebench.smk"
 include: "rules/saes.smk"
 include: "rules/scores.smk"
+include: "rules/imports.smk"
 include: "rules/statistics.smk"
 include: "rules/report.smk"
 
@@ -23,4 +25,6 @@ rule all:
 
 # After the last rule: what is recorded, intact and unchanged is told apart from what is stale.
 if workflow.is_main_process:
+    for estimate in plan.disk_estimates():
+        print(estimate, file=sys.stderr)
     restore.sync(workflow, plan.name, plan.folders, plan.targets())

@@ -18,6 +18,19 @@ rule lm_model:
         RUN
 
 
+# A model of the hub: its files stay in the client's cache, and their manifest stands here.
+use rule lm_model as lm_hub_model with:
+    output:
+        model=update("data/inputs/{name}/model.json"),
+    params:
+        step="lm_model",
+        settings=plan.lm_model_settings,
+    log:
+        plan.log("lm_hub_model", "name"),
+    wildcard_constraints:
+        name=plan.input_pattern(on_hub=True),
+
+
 rule lm_activations:
     input:
         registry=plan.registry,
@@ -36,6 +49,30 @@ rule lm_activations:
     threads: 1
     script:
         RUN
+
+
+for substrate in plan.with_shards():
+
+    # Finished shards lie in .sae-assay/scratch until all are done: a killed job goes on behind the last.
+    rule:
+        name:
+            rule_name("lm_shards", substrate)
+        input:
+            training=plan.activations("training.safetensors", substrate),
+            text=plan.activations("text.safetensors", substrate),
+            model=plan.lm_model(substrate),
+        output:
+            shards=update(plan.shards(substrate)),
+        params:
+            step="lm_shards",
+            settings=plan.shards_settings(substrate),
+        log:
+            plan.log(rule_name("lm_shards", substrate)),
+        resources:
+            gpu=1,
+        threads: 1
+        script:
+            RUN
 
 
 rule lm_evaluation:

@@ -8,11 +8,12 @@ for group in plan.study.training_groups:
         input:
             training=plan.activations("training.safetensors", group.substrate),
             world=plan.dictionary(group.substrate),
+            stream=plan.stream_inputs(group.substrate),
         output:
             cards=update(plan.sae_files(group.substrate, plan.group_saes(group), "cards")),
             weights=update(plan.sae_files(group.substrate, plan.group_saes(group), "weights")),
         params:
-            step="toy" if plan.kind(group.substrate) == "toy" else "train",
+            step=plan.train_step(group),
             settings=plan.train_settings(group),
         log:
             plan.log(rule_name("train", group.substrate, group.name)),
@@ -30,8 +31,8 @@ for substrate in plan.with_published():
             rule_name("published_saes", substrate)
         input:
             registry=plan.registry,
-            card=plan.world("world.json", substrate),
-            training=plan.activations("training.safetensors", substrate),
+            card=plan.published_inputs(substrate)[:-1],
+            training=plan.published_inputs(substrate)[-1],
         output:
             cards=update(plan.sae_files(substrate, plan.published(substrate), "cards")),
             weights=update(plan.sae_files(substrate, plan.published(substrate), "weights")),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sae_assay.errors import AssayError
+from sae_assay.importing import import_saebench
 from sae_assay.ledger.environment import PROFILES
 
 os.environ.update(PROFILES["portable"])  # `trace` computes in this process; numpy reads these when it loads
@@ -79,8 +80,8 @@ def metrics(as_json: Json = False) -> None:
 
     known = listing()
     lines = [
-        f"{m['name']:16} {m['hyper_parameter'] or '-':8} {'higher' if m['higher_is_better'] else 'lower':6} is better   "
-        f"{'can run' if m['can_run'] else 'cannot run: ' + m['reason']}"
+        f"{m['name']:24} {m['hyper_parameter'] or '-':8} {'higher' if m['higher_is_better'] else 'lower':6} is better   "
+        f"{'can run' if m['can_run'] else 'cannot run: ' + m['reason']}{', given ' + m['given'] if m['given'] else ''}"
         for m in known
     ]
     _print({"metrics": known}, as_json, "\n".join(lines))
@@ -265,6 +266,9 @@ def trace(
         typer.echo(text, nl="witness" not in found)
         return
     _print(for_machines(found, rows), as_json, "" if as_json else describe(found))
+
+
+command(import_saebench)
 
 
 def _study_name(study: str, root: Path) -> str:

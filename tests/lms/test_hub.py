@@ -77,6 +77,31 @@ def test_nothing_is_fetched_without_a_pinned_commit(tmp_path: Path) -> None:
         hub.fetch("it", "", tmp_path / "t", register(tmp_path, revision=None))
 
 
+def test_a_gated_repository_explains_licence_and_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*request: Any, **options: Any) -> str:
+        raise GatedRepoError("403", response=httpx.Response(403, request=httpx.Request("GET", "https://hub")))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(AssayError, match=r"a/b/a: is gated.*licence at https://huggingface.co/a/b.*HF_TOKEN"):
+        hub.fetch("it", "", tmp_path / "t", register(tmp_path))
+
+
+def test_a_data_set_is_asked_for_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    (tmp_path / "a").write_text("x")
+
+    def download(repository: str, path: str, **options: Any) -> str:
+        asked.append(options)
+        return str(tmp_path / "a")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    hub.fetch("it", "", tmp_path / "t", register(tmp_path, repository_kind="dataset", optional=[]))
+    assert asked == [{"revision": REVISION, "repo_type": "dataset"}]
+
+
 def test_without_a_hub_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))

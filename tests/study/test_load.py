@@ -139,10 +139,14 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
             ["published", "one for several SAEs"],
         ),
         (
-            lambda c: c["substrates"]["smollm2"].update(
-                published=[{"input": "x", "arch": "batchtopk", "folder": "btk", "l0": [1, 2]} | {"folder": "{l0}"}]
-            ),
+            lambda c: c["substrates"]["smollm2"].update(published_world={"input": "x"}),
             ["smollm2", "no published world or SAEs"],
+        ),
+        (
+            lambda c: c["substrates"]["smollm2"].update(
+                published=[{"input": "x", "arch": "jumprelu", "folder": "{l0}", "l0": [1, 2], "name": "one"}]
+            ),
+            ["smollm2", "published", "name 'one' is one for several SAEs"],
         ),
         (lambda c: c.pop("seeds"), ["seeds", "missing"]),
     ],

@@ -38,7 +38,8 @@ class ExpectedJob:
 
 def jobs(plan: Plan) -> dict[str, ExpectedJob]:
     """Every job behind the study's report, by its key."""
-    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_tail(plan)]
+    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_libraries(plan)]
+    found += [*_imports(plan), *_tail(plan)]
     return {job.key: job for job in found}
 
 
@@ -99,12 +100,11 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
     for group in plan.study.training_groups:
         substrate, saes = group.substrate, plan.group_saes(group)
         rule = rule_name("train", substrate, group.name)
-        step = "toy" if plan.kind(substrate) == "toy" else "train"
         inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
-        yield _job(rule, {}, step, inputs, _both(plan, substrate, saes), plan.train_settings(group))
+        inputs += plan.stream_inputs(substrate)
+        yield _job(rule, {}, plan.train_step(group), inputs, _both(plan, substrate, saes), plan.train_settings(group))
     for substrate in plan.with_published():
-        training = plan.activations("training.safetensors", substrate)
-        inputs = [plan.registry, plan.world("world.json", substrate), training]
+        inputs = [plan.registry, *plan.published_inputs(substrate)]
         outputs = _both(plan, substrate, plan.published(substrate))
         rule = rule_name("published_saes", substrate)
         yield _job(rule, {}, "published_saes", inputs, outputs, plan.published_settings(substrate))
@@ -156,18 +156,21 @@ def _trajectories(plan: Plan, substrate: str) -> Iterator[ExpectedJob]:
 
 
 def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
-    models = {plan.lm_model(substrate).split("/")[2] for substrate in plan.substrates("lm")}
-    for name in sorted(models):
-        settings = plan.lm_model_settings(SimpleNamespace(name=name))
-        yield _job(
-            "lm_model", {"name": name}, "lm_model", [plan.registry], [f"data/inputs/{name}/model.gguf"], settings
-        )
+    for path in sorted({plan.lm_model(substrate) for substrate in plan.substrates("lm")}):
+        words = {"name": path.split("/")[2]}
+        settings = plan.lm_model_settings(SimpleNamespace(**words))
+        rule = "lm_hub_model" if path.endswith(".json") else "lm_model"
+        yield _job(rule, words, "lm_model", [plan.registry], [path], settings)
     for substrate in plan.substrates("lm"):
         words = {"substrate": substrate}
         w = SimpleNamespace(**words)
         text, training = (plan.activations(f"{name}.safetensors") for name in ("text", "training"))
         inputs = [plan.registry, plan.lm_model(substrate)]
         yield _job("lm_activations", words, "lm_activations", inputs, [training, text], plan.lm_activations_settings(w))
+        if shards := plan.shards(substrate):
+            files = [plan.activations(f"{name}.safetensors", substrate) for name in ("training", "text")]
+            settings, rule = plan.shards_settings(substrate), rule_name("lm_shards", substrate)
+            yield _job(rule, {}, "lm_shards", [*files, plan.lm_model(substrate)], shards, settings)
         sets = plan.evaluation_sets("{substrate}", plan.evaluation_seeds)
         yield _job("lm_evaluation", words, "lm_evaluation", [text], sets, plan.lm_evaluation_settings(w))
     for batch in plan.lm_batches():
@@ -179,6 +182,33 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         yield _job(rule, {}, "lm_score", inputs, batch.files(), plan.lm_score_settings(batch))
         rule, settings = rule_name("lm_sae_probes_score", batch.name), plan.lm_score_settings(batch, "sae_probes")
         yield _job(rule, {}, "lm_sae_probes", read, batch.files("sae_probes_"), settings)
+
+
+def _imports(plan: Plan) -> Iterator[ExpectedJob]:
+    for substrate in plan.imported():
+        rule, files = rule_name("import_saebench", substrate), plan.import_files(substrate)
+        outputs, settings = list(plan.import_outputs(substrate)), plan.import_settings(substrate)
+        yield _job(rule, {}, "import_saebench", files, outputs, settings)
+
+
+def _libraries(plan: Plan) -> Iterator[ExpectedJob]:
+    """Jobs of the real SAEBench."""
+    for substrate in plan.substrates("lm"):
+        for metric in plan.library_metrics(substrate):
+            environment = plan.library_environment(metric)
+            for seed in plan.evaluation_seeds:
+                words = {"substrate": substrate, "metric": metric, "seed": str(seed)}
+                inputs = [plan.registry, plan.lm_model(substrate), *environment]
+                outputs = [plan.library_cache(metric, seed, substrate)]
+                settings = plan.library_cache_settings(SimpleNamespace(**words))
+                yield _job("saebench_cache", words, "saebench_cache", inputs, outputs, settings)
+    for job in plan.library_jobs():
+        words = {"substrate": job.substrate, "sae": job.sae, "metric": job.metric, "seed": job.seed}
+        inputs = [*_both(plan, job.substrate, [job.sae]), plan.lm_model(job.substrate)]
+        inputs += [plan.library_cache(job.metric, job.seed, job.substrate), *plan.library_environment(job.metric)]
+        outputs = [plan.score(job.seed, job.sae, job.substrate, f"{job.prefix}{job.metric}_")]
+        rule, settings = "saebench_repeat" if job.prefix else "saebench_score", plan.library_score_settings(job)
+        yield _job(rule, words, "saebench_score", inputs, outputs, settings)
 
 
 def _tail(plan: Plan) -> Iterator[ExpectedJob]:

@@ -52,6 +52,14 @@ class GgufFile:
             raise AssayError(str(self.path), f"has no field {key}", "use another conversion of the model")
         return field.contents()
 
+    @property
+    def layers(self) -> int:
+        return int(self.value("llama.block_count"))
+
+    @property
+    def d_model(self) -> int:
+        return int(self.value("llama.embedding_length"))
+
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A dequantised tensor, [outputs, inputs]."""
         from gguf import dequantize

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assay.lms.gguf import GgufFile
+    from sae_assay.lms.hub_model import HubModelFile
+
+    ModelFile = GgufFile | HubModelFile
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,17 @@ class Llama:
         return linear(mixed.transpose(1, 2).reshape(batch, length, -1), block.o)
 
 
-def load(file: GgufFile, *, layers: int | None = None, device: str = "cpu") -> Llama:
-    """Dequantise a model to float32.
+def load(file: ModelFile, *, layers: int | None = None, device: str = "cpu") -> Llama:
+    """A model in float32; one of the hub (`hub_model.HubModel`) is used in the same way.
 
     Args:
-        file: an open GGUF file.
-        layers: read the first blocks only, and no unembedding of its own; all where None.
+        file: an open model file.
+        layers: read the first blocks only, and no unembedding of its own; all where None, and of a model of the hub.
     """
+    from sae_assay.lms.gguf import GgufFile
+
+    if not isinstance(file, GgufFile):
+        return cast("Llama", file.load(device))
     config = LlamaConfig.of(file)
 
     def take(name: str) -> Tensor:
@@ -176,7 +183,7 @@ def load(file: GgufFile, *, layers: int | None = None, device: str = "cpu") -> L
     )
 
 
-def layer_of(hook: str, file: GgufFile | None = None) -> int:
+def layer_of(hook: str, file: ModelFile | None = None) -> int:
     """The block that a hook name points behind.
 
     Raises:
@@ -186,13 +193,22 @@ def layer_of(hook: str, file: GgufFile | None = None) -> int:
     if match is None:
         raise AssayError("lm.hook", f"{hook} is no residual stream after a block", "use blocks.N.hook_resid_post")
     layer = int(match.group(1))
-    if file is not None and layer >= (layers := int(file.value("llama.block_count"))):
+    if file is not None and layer >= (layers := file.layers):
         raise AssayError("lm.hook", f"{hook} lies beyond the model's {layers} blocks", f"use at most {layers - 1}")
     return layer
 
 
 def read(path: str | Path, layers: int | None = None, device: str = "cpu") -> Llama:
     """`load` from a path."""
+    return load(open_file(path), layers=layers, device=device)
+
+
+def open_file(path: str | Path) -> ModelFile:
+    """A model's file: GGUF, or the manifest (.json) of a model of the hub."""
+    if str(path).endswith(".json"):
+        from sae_assay.lms.hub_model import HubModelFile
+
+        return HubModelFile(path)
     from sae_assay.lms.gguf import GgufFile
 
-    return load(GgufFile(path), layers=layers, device=device)
+    return GgufFile(path)

@@ -43,6 +43,8 @@ class HubSource(_Strict):
         files: names in each folder; `optional` ones may be missing.
         sha256: known digests by path in the repository; a file without one is held to the pinned commit alone.
         unknown: why a revision or digests are missing.
+        repository_kind: the hub's word for it.
+        gated: how to get access, where the hub asks for a licence to be accepted first.
     """
 
     kind: Literal["hub"]
@@ -53,6 +55,8 @@ class HubSource(_Strict):
     optional: list[Text] = []
     sha256: dict[str, Sha256] = {}
     unknown: Text | None = None
+    repository_kind: Literal["model", "dataset"] = "model"
+    gated: Text | None = None
 
     @property
     def paths(self) -> list[str]:

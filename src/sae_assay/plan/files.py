@@ -7,17 +7,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sae_assay.lms.layout import block_rows
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
 from sae_assay.study import Study, Substrate
+from sae_assay.study.metrics import LIBRARY
+from sae_assay.study.trajectories import Cache
+from sae_assay.tables.saebench import files_in
 
 # What can be scored where; a metric that the study leaves out is not scored.
 METRICS_OF_KIND = {
     "world": ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "known_validity", "pure_noise"),
     "toy": ("ground_truth", "known_validity", "pure_noise"),
-    "lm": ("sparse_probing", "sae_probes", "tpp", "scr", "reconstruction"),
+    "lm": ("sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", *LIBRARY),
 }
-SLOW_ON_LM = ("sae_probes",)  # the real library: a job of its own per SAE
+SLOW_ON_LM = ("sae_probes", *LIBRARY)  # the real libraries: jobs of their own
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 REGISTRY = "data/registry.yaml"
 WORLD_FILES = ("synthetic_model_config.json", "synthetic_model.safetensors", "hierarchy.json")  # the last is optional
@@ -57,9 +61,23 @@ class Files:
         """What turns a substrate's stored training rows into activations: a world's file, nothing where they are stored so."""
         return [self.world("world.safetensors", substrate)] if self.kind(substrate) == "world" else []
 
+    def published_inputs(self, substrate: str) -> list[str]:
+        """What published SAEs are read and measured with, the registry aside: a world's card, rows to calibrate on."""
+        card = [] if self.kind(substrate) == "lm" else [self.world("world.json", substrate)]
+        return [*card, self.activations("training.safetensors", substrate)]
+
     def activations(self, file: str, substrate: str = "{substrate}") -> str:
         """data/activations/S/B/FILE"""
         return f"data/activations/{self.name}/{substrate}/{file}"
+
+    def shards(self, substrate: str) -> list[str]:
+        """Cached activations of a substrate: the manifest, then every shard; nothing where none are kept."""
+        section = self._substrate(substrate)
+        if section.lm is None or not isinstance(section.lm.cache, Cache):
+            return []
+        count = len(block_rows(section.lm.training_tokens, section.lm.cache.shard_tokens))
+        names = ["manifest.json", *(f"{number:05d}.safetensors" for number in range(count))]
+        return [self.activations(f"shards/{name}", substrate) for name in names]
 
     def results(self, family: str, file: str) -> str:
         """results/FAMILY/S/FILE"""
@@ -132,7 +150,7 @@ class Files:
 
     def run_pattern(self, substrate: str) -> str:
         """Wildcard constraint: the runs of a substrate that keep snapshots."""
-        return "|".join(re.escape(run.id) for run in self._substrate(substrate).trajectory_runs)
+        return "|".join(map(re.escape, self._substrate(substrate).trajectory_ids))
 
     def snapshot_files(self, substrate: str, kind: str) -> list[str]:
         """Cards or weights of the unfinished snapshots of `{run}`."""
@@ -164,7 +182,7 @@ class Files:
     def snapshots(self, substrate: str, run: str | None = None) -> list[str]:
         """Ids of unfinished snapshots, of one run or of all."""
         section = self._substrate(substrate)
-        runs = [r.id for r in section.trajectory_runs if run in (None, r.id)]
+        runs = [name for name in section.trajectory_ids if run in (None, name)]
         return [snapshot_id(name, step) for name in runs for step in section.unfinished_steps]
 
     def repeated(self, substrate: str) -> list[str]:
@@ -204,6 +222,9 @@ class Files:
         panel = self.trained(substrate) + self.published(substrate) + [item.id for item in self.local(substrate)]
         known = dict.fromkeys(panel, "panel")
         known |= dict.fromkeys(self.controls(substrate), "control")
+        known |= dict.fromkeys(
+            self._substrate(substrate).recalibrated_ids, "trajectory"
+        )  # its run stands in the panel once
         known |= dict.fromkeys(self.snapshots(substrate), "trajectory")
         return known[sae]
 
@@ -215,9 +236,35 @@ class Files:
     def evaluation_sets(self, substrate: str, seeds: list[int]) -> list[str]:
         return [self.activations(f"evaluation_{seed}.safetensors", substrate) for seed in seeds]
 
+    def imported(self) -> list[str]:
+        """Substrates whose scores others computed."""
+        return list(self.study.imported)
+
+    def import_files(self, substrate: str) -> list[str]:
+        """Their result files, as they lie there now."""
+        return [path.as_posix() for path in files_in(self.study.imported[substrate].paths)]
+
+    def import_outputs(self, substrate: str) -> tuple[str, str]:
+        """One score file of all their SAEs, and the account of every result file."""
+        folder = f"results/scores/{self.name}/{substrate}"
+        return f"{folder}/imported.parquet", f"{folder}/imported.json"
+
+    def library_metrics(self, substrate: str) -> list[str]:
+        """Metrics of the real SAEBench that this substrate is scored with."""
+        return [name for name in self.slow_metrics(substrate) if name in LIBRARY]
+
+    def library_cache(self, metric: str, seed: int | str, substrate: str = "{substrate}") -> str:
+        """What all SAEs share in the real SAEBench: text, activations, probes on them; data/activations/S/B/METRIC_SEED.tar"""
+        return self.activations(f"{metric}_{seed}.tar", substrate)
+
+    def library_caches(self, substrate: str) -> list[str]:
+        metrics = self.library_metrics(substrate)
+        return [self.library_cache(name, seed, substrate) for name in metrics for seed in self.evaluation_seeds]
+
     def score_files(self) -> list[str]:
         """Every score file of the study."""
-        return [path for substrate in self.study.substrates for path in self._score_files(substrate)]
+        computed = [path for substrate in self.study.substrates for path in self._score_files(substrate)]
+        return computed + [self.import_outputs(substrate)[0] for substrate in self.imported()]
 
     def _score_files(self, substrate: str) -> list[str]:
         saes = [(sae, self.evaluation_seeds) for sae in self.finished(substrate)]
@@ -275,7 +322,7 @@ class Files:
             groups += [
                 {"substrate": substrate, "saes": s, "metrics": metrics, "seeds": list(e)} for s, e in wanted if s
             ]
-        return groups
+        return groups + [{"substrate": substrate, "imported": True} for substrate in self.imported()]
 
     def targets(self) -> list[str]:
         """What the default target asks for."""
@@ -304,8 +351,10 @@ class Files:
             shared = ["training.safetensors", "text.safetensors" if lm else "pool_tasks.safetensors"]
             return [
                 *(self.activations(file, substrate) for file in shared),
+                *self.shards(substrate),
                 *pools,
                 *self.evaluation_sets(substrate, self.evaluation_seeds),
+                *self.library_caches(substrate),
             ]
         made = self.trained(substrate) + self.published(substrate) + self.controls(substrate)
         saes = {"saes": made, "trajectories": self.snapshots(substrate)}[name]

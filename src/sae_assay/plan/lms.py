@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
-from sae_assay.plan.names import dump
-from sae_assay.plan.settings import Settings
+from sae_assay.plan.library import LibraryJobs
 
 
-class Plan(Settings):
+class Plan(LibraryJobs):
     """The jobs of one study."""
 
     registry = REGISTRY
@@ -23,18 +22,43 @@ class Plan(Settings):
         return section
 
     def lm_model(self, substrate: str) -> str:
-        """The model file of a substrate's registered input."""
-        return f"data/inputs/{self._lm(substrate).input}/model.gguf"
+        """The model file of a substrate's registered input: GGUF, or the manifest of a model of the hub."""
+        section = self._lm(substrate)
+        return f"data/inputs/{section.input}/model.{'json' if section.on_hub else 'gguf'}"
 
-    def input_pattern(self) -> str:
-        """Wildcard constraint: the registered inputs that are language models."""
-        return "|".join(sorted({re.escape(self._lm(name).input) for name in self.substrates("lm")})) or "(?!)"
+    def input_pattern(self, on_hub: bool = False) -> str:
+        """Wildcard constraint: the registered inputs that are language models, of a package index or of the hub."""
+        sections = [self._lm(substrate) for substrate in self.substrates("lm")]
+        return "|".join(sorted({re.escape(lm.input) for lm in sections if lm.on_hub == on_hub})) or "(?!)"
 
     def lm_model_settings(self, wildcards: Any) -> dict[str, Any]:
         return self.settings(job="lm_model", input=wildcards.name)
 
     def lm_activations_settings(self, wildcards: Any) -> dict[str, Any]:
-        return self.of_substrate(wildcards.substrate, "lm_activations", lm=dump(self._lm(wildcards.substrate)))
+        return self.of_substrate(wildcards.substrate, "lm_activations", lm=self.stream_section(wildcards.substrate))
+
+    def shards_settings(self, substrate: str) -> dict[str, Any]:
+        return self.of_substrate(substrate, "lm_shards", lm=self.stream_section(substrate))
+
+    def with_shards(self) -> list[str]:
+        """Substrates whose activations are cached."""
+        return [name for name in self.substrates("lm") if self._substrate(name).cached]
+
+    def stream_inputs(self, substrate: str) -> list[str]:
+        """What a training job reads activations from, beside training.safetensors: shards, or the text's limits and the model."""
+        if self._substrate(substrate).streamed and not self.shards(substrate):
+            return [self.activations("text.safetensors", substrate), self.lm_model(substrate)]
+        return self.shards(substrate)
+
+    def disk_estimates(self) -> list[str]:
+        """A line per substrate with a cache: what it will need of the disk, part by part, and its budget."""
+        lines = []
+        for name in self.with_shards():
+            use = {part: size / 1e9 for part, size in self._substrate(name).disk_use.items()}
+            parts = ", ".join(f"{part} {size:.3g}" for part, size in use.items())
+            budget = self._lm(name).cache.disk_budget_gb
+            lines.append(f"substrates.{name}: about {sum(use.values()):.3g} GB of disk ({parts}), budget {budget:g} GB")
+        return lines
 
     def lm_evaluation_settings(self, wildcards: Any) -> dict[str, Any]:
         return self.of_substrate(wildcards.substrate, "lm_evaluation", evaluation_seeds=self.evaluation_seeds)
@@ -44,7 +68,7 @@ class Plan(Settings):
         found = []
         for name in self.substrates("lm"):
             groups = {run: [*self.snapshots(name, run), run] for run in self.trained(name)}
-            groups |= {item.id: [item.id] for item in self.local(name)}
+            groups |= {item: [item] for item in [*self.published(name), *(local.id for local in self.local(name))]}
             for label, saes in groups.items():
                 seeds = {sae: self.snapshot_seeds if ".step_" in sae else self.evaluation_seeds for sae in saes}
                 found.append(Batch(self, name, f"{name}_{label}", seeds))

@@ -53,11 +53,35 @@ class Settings(Files):
         """`runs`: id, arch, l0, training_seed, lr, widths, snapshot_steps (unfinished ones); outputs follow their order."""
         section = self._substrate(group.substrate)
         runs = [self._run_settings(section, run) for run in group.runs]
-        return self.of_substrate(group.substrate, "train", group=group.name, training=dump(section.training), runs=runs)
+        training = dump(section.training)
+        if not section.streamed:
+            return self.of_substrate(group.substrate, "train", group=group.name, training=training, runs=runs)
+        training["checkpoint_steps"] = section.training.checkpoint_steps
+        seen = {"lm": self.stream_section(group.substrate), "training": training, "runs": runs}
+        return self.of_substrate(group.substrate, "train_stream", group=group.name, **seen)
+
+    def stream_section(self, substrate: str) -> dict[str, Any]:
+        """A language model's section, with the calibration tokens where its activations are streamed."""
+        section = self._substrate(substrate).lm
+        if section is None:
+            raise KeyError(substrate)
+        return dump(section) | ({"calibration_tokens": section.calibration_tokens} if section.cache else {})
+
+    def train_step(self, group: TrainingGroup) -> str:
+        """The step of a training job."""
+        if self.kind(group.substrate) == "toy":
+            return "toy"
+        return "train_stream" if self._substrate(group.substrate).streamed else "train"
 
     def _run_settings(self, section: Substrate, run: Run) -> dict[str, Any]:
         entry = section.panel[run.arch]
         kept = run.id in {item.id for item in section.trajectory_runs}
+        optional = {
+            "prefixes": run.prefixes,
+            "smallest_prefix": entry.smallest_prefix if run.prefixes else None,
+            "auxiliary_per_prefix": entry.auxiliary_per_prefix or None,
+            "recalibrated": run.recalibrated_id in section.recalibrated_ids or None,
+        }
         return {
             "id": run.id,
             "arch": run.arch,
@@ -66,17 +90,23 @@ class Settings(Files):
             "lr": entry.lr if entry.lr is not None else section.training.lr,
             "widths": entry.widths,
             "snapshot_steps": section.unfinished_steps if kept else [],
+            **{name: value for name, value in optional.items() if value is not None},
         }
+
+    def import_settings(self, substrate: str) -> dict[str, Any]:
+        section = dump(self.study.imported[substrate])
+        return self.settings(job="import_saebench", substrate=substrate, imported=section)
 
     def published_settings(self, substrate: str) -> dict[str, Any]:
         saes = [
             {
-                "id": f"published_{run.id}",
+                "id": group.id_of(run),
                 "input": group.input,
                 "folder": group.folder_of(run),
                 "arch": run.arch,
                 "l0": run.l0,
                 "training_seed": run.training_seed,
+                **({"release": group.release} if group.release else {}),
             }
             for group in self._substrate(substrate).published
             for run in group.runs
@@ -122,8 +152,15 @@ class Settings(Files):
         return self.of_substrate(substrate, "score", saes=panels, evaluation_seeds=seeds, metrics=metrics)
 
     def group_saes(self, group: TrainingGroup) -> list[str]:
-        """Outputs of a training job: run by run its unfinished snapshots in order, then the finished SAE."""
-        runs = self.train_settings(group)["runs"]
-        return [
-            name for run in runs for name in [*(snapshot_id(run["id"], s) for s in run["snapshot_steps"]), run["id"]]
-        ]
+        """Outputs of a training job: run by run its unfinished snapshots in order, then the finished SAE; then the same SAEs
+        recalibrated, where the study asks for them."""
+        again = self._substrate(group.substrate).recalibrated_ids
+        found = []
+        for run in self.train_settings(group)["runs"]:
+            forms = [run["id"], *(name for name in again if name == f"{run['id']}.recalibrated")]
+            found += [name for form in forms for name in self._outputs_of(form, run["snapshot_steps"])]
+        return found
+
+    @staticmethod
+    def _outputs_of(run: str, steps: list[int]) -> list[str]:
+        return [*(snapshot_id(run, step) for step in steps), run]

@@ -179,6 +179,9 @@ def method(design: Mapping[str, Any], cells: Cells) -> list[Markup]:
                 "<b>{}</b> is the residual stream after block {} of a language model, on {} labelled text sets. "
             ).format(name, n(f"{name}.layer", "integer"), n(f"{name}.probe_datasets"))
         lines.append(about + common)
+    for name in design.get("imported", {}):
+        text = "<b>{}</b> holds scores that others computed, taken from SAEBench’s result files; nothing of it was scored here."
+        lines.append(Markup(text).format(name))
     lines.append(
         Markup(
             "Finished SAEs and controls are scored at {} evaluation seeds, unfinished snapshots at {}. At one seed every SAE "

@@ -13,7 +13,7 @@ from sae_assay import seeds
 from sae_assay.errors import AssayError
 from sae_assay.saes.rows import FeatureRows, not_finite
 
-TOPK_FAMILY = ("batchtopk", "matryoshka")
+TOPK_FAMILY = ("batchtopk", "matryoshka", "sampled_matryoshka")
 CONTROLLED = {"standard": "l1", "jumprelu": "l0"}  # architecture: name of its coefficient in sae_lens
 ARCHITECTURES = (*TOPK_FAMILY, "matching_pursuit", *CONTROLLED)
 
@@ -35,6 +35,10 @@ class RunSettings:
         widths: Matryoshka's nested prefixes, rising, the last d_sae.
         normalize_activations: `none` or `expected_average_only_in` (folded into the saved weights).
         device: `cpu` or a torch device.
+        autocast: compute in bfloat16 where the device is no CPU.
+        auxiliary_per_prefix: Matryoshka's dead latents rebuild the error of their own prefix.
+        prefixes: sampled Matryoshka's number of widths drawn at every step; `smallest_prefix` is the least of them.
+        hook: names the activations in the stored configuration, where they are a language model's.
     """
 
     id: str
@@ -51,10 +55,20 @@ class RunSettings:
     widths: tuple[int, ...] | None = None
     normalize_activations: str = "none"
     device: str = "cpu"
+    autocast: bool = False
+    auxiliary_per_prefix: bool = False
+    prefixes: int | None = None
+    smallest_prefix: int = 64
+    hook: str | None = None
 
     @property
     def steps(self) -> int:
         return self.samples // self.batch_size
+
+    @property
+    def variant(self) -> str | None:
+        """What tells apart runs of one architecture and L0: `n3`, three prefixes drawn at every step."""
+        return None if self.prefixes is None else f"n{self.prefixes}"
 
     @classmethod
     def of(
@@ -82,19 +96,37 @@ class RunSettings:
             dead_feature_window=training["dead_feature_window"],
             decay_fraction=training["decay_fraction"],
             widths=tuple(run["widths"]) if run.get("widths") else None,
+            autocast=training.get("autocast", False),
+            **{name: run[name] for name in ("auxiliary_per_prefix", "prefixes", "smallest_prefix") if name in run},
             **more,
         )
 
     def check(self, rows: torch.Tensor | FeatureRows, snapshot_steps: list[int]) -> None:
-        """Refuse what cannot be trained, before any work.
+        """Refuse rows and settings that cannot be trained, before any work.
 
         Args:
             rows: float32 [n, d_in].
             snapshot_steps: steps whose SAE is kept.
 
         Raises:
-            AssayError: an unknown architecture, k beyond the width, widths that do not fit, too few rows, non-finite
-                rows or a snapshot outside the run.
+            AssayError: too few rows, non-finite rows, or settings that `check_settings` refuses.
+        """
+        if len(rows.shape) != 2 or rows.shape[0] < self.batch_size:
+            raise AssayError(
+                self.id, f"rows of shape {list(rows.shape)} hold no batch of {self.batch_size}", "draw more rows"
+            )
+        if bad := not_finite(rows):
+            raise AssayError(
+                self.id, f"{bad} of {len(rows)} training rows are not finite", "rebuild the activations they come from"
+            )
+        self.check_settings(snapshot_steps)
+
+    def check_settings(self, snapshot_steps: list[int]) -> None:
+        """Refuse settings that cannot be trained.
+
+        Raises:
+            AssayError: an unknown architecture, k beyond the width, widths or prefixes that do not fit, no step, or a
+                snapshot outside the run.
         """
         if self.arch not in ARCHITECTURES:
             raise AssayError(self.id, f"unknown architecture {self.arch}", f"use one of {', '.join(ARCHITECTURES)}")
@@ -107,14 +139,9 @@ class RunSettings:
             raise AssayError(
                 self.id, f"widths {list(widths)} do not fit {self.d_sae} latents", "let widths rise and end with d_sae"
             )
-        if len(rows.shape) != 2 or rows.shape[0] < self.batch_size:
-            raise AssayError(
-                self.id, f"rows of shape {list(rows.shape)} hold no batch of {self.batch_size}", "draw more rows"
-            )
-        if bad := not_finite(rows):
-            raise AssayError(
-                self.id, f"{bad} of {len(rows)} training rows are not finite", "rebuild the activations they come from"
-            )
+        if self.prefixes is not None and not (self.prefixes > 0 and 0 < self.smallest_prefix < self.d_sae):
+            problem = f"{self.prefixes} prefixes from {self.smallest_prefix} on do not fit {self.d_sae} latents"
+            raise AssayError(self.id, problem, "lower smallest_prefix or raise d_sae")
         if self.steps < 1:
             raise AssayError(self.id, f"{self.samples} samples are no step of {self.batch_size}", "raise samples")
         outside = [step for step in snapshot_steps if not 1 <= step <= self.steps]
@@ -133,6 +160,15 @@ def batches(rows: torch.Tensor | FeatureRows, settings: RunSettings) -> Iterator
         order = torch.randperm(len(rows), generator=generator)
         for start in range(0, len(rows) - size + 1, size):
             yield rows[order[start : start + size]]
+
+
+def drawn_widths(run: RunSettings, step: int) -> list[int]:
+    """Prefix widths of sampled Matryoshka at a step (0: the first): `run.prefixes` draws of LogUniform(smallest_prefix, d_sae),
+    rounded down, each once, below d_sae; then d_sae. The step names the stream, so that a resumed run draws the same."""
+    low, high = math.log(run.smallest_prefix), math.log(run.d_sae)
+    uniform = seeds.numpy_generator(*run.purpose, run.id, "prefixes", step).random(run.prefixes)
+    drawn = {int(math.exp(low + float(u) * (high - low))) for u in uniform}
+    return [*sorted({min(run.d_sae - 1, max(run.smallest_prefix, width)) for width in drawn}), run.d_sae]
 
 
 class L0Controller:
@@ -180,3 +216,6 @@ class L0Controller:
 
     def state_dict(self) -> dict[str, float | None]:
         return {"value": self.value, "mean_l0": self.mean_l0}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.value, self.mean_l0 = state["value"], state["mean_l0"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from sae_lens import (
     BatchTopKTrainingSAEConfig,
     JumpReLUTrainingSAEConfig,
     MatchingPursuitTrainingSAEConfig,
+    MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
     StandardTrainingSAEConfig,
     TrainingSAE,
@@ -36,7 +37,7 @@ from tqdm import tqdm
 from sae_assay import seeds
 from sae_assay.saes import encoder, formats
 from sae_assay.saes.rows import FeatureRows
-from sae_assay.saes.settings import CONTROLLED, L0Controller, RunSettings, batches
+from sae_assay.saes.settings import CONTROLLED, L0Controller, RunSettings, batches, drawn_widths
 
 # The controller's first coefficient, gain per step, smoothing and clip. Chosen once on a 512-feature world by explained
 # variance, achieved L0 and dead latents alone.
@@ -82,11 +83,17 @@ def train_run(
     wanted = sorted({*snapshot_steps, run.steps})
     run.check(rows, wanted)
     with torch.random.fork_rng(devices=[]):
-        # sae_lens initialises from torch's global generator.
-        torch.manual_seed(seeds.integer(*run.purpose, run.id, "init"))
-        config = _config(run, rows.shape[1])
-        sae = get_sae_training_class(config.architecture())[0](config)
-        return _Trainer(run, sae, rows, wanted).run()
+        sae = initialised(run, rows.shape[1])
+        return Trainer(run, sae, batches(rows, run), wanted).run()
+
+
+def initialised(run: RunSettings, d_in: int) -> TrainingSAE[Any]:
+    """An untrained SAE; it takes torch's global generator, from which sae_lens initialises, and seeds it by the run."""
+    torch.manual_seed(seeds.integer(*run.purpose, run.id, "init"))
+    config = _config(run, d_in)
+    if run.prefixes is not None:
+        return SampledMatryoshka(config, run)
+    return get_sae_training_class(config.architecture())[0](config)
 
 
 def save(
@@ -115,12 +122,12 @@ def save(
     stored = formats.write(config_path, weights_path, sae.config, sae.tensors, {}, dtype)
     is_final = sae.step == run.steps
     card = {
-        "sae_id": run.id if is_final else f"{run.id}.step_{sae.step:07d}",
+        "sae_id": sae_id(run, sae.step),
         "panel": "panel" if is_final else "trajectory",
         "arch": run.arch,
         "target_l0": float(run.target_l0),
         "training_seed": run.training_seed,
-        "variant": None,
+        "variant": run.variant,
         "step": sae.step if on_trajectory else None,
         "tokens": sae.step * run.batch_size if on_trajectory else None,
         "training_steps": sae.step,
@@ -128,10 +135,15 @@ def save(
         "coefficient": formats.number(sae.coefficient),
         "control": None,
         "base_sae_id": None,
-        **encoder.measure(encoder.from_file(stored, run.id), calibration),
+        **encoder.measure(encoder.from_file(stored, run.id).on(run.device), calibration),
         **more,
     }
     return formats.write(config_path, weights_path, sae.config, sae.tensors, card, dtype)
+
+
+def sae_id(run: RunSettings, step: int, form: str = "") -> str:
+    """The name of a run's SAE at a step; `form` follows the run's name."""
+    return f"{run.id}{form}" if step == run.steps else f"{run.id}{form}.step_{step:07d}"
 
 
 def _config(run: RunSettings, d_in: int) -> TrainingSAEConfig:
@@ -145,7 +157,14 @@ def _config(run: RunSettings, d_in: int) -> TrainingSAEConfig:
         return BatchTopKTrainingSAEConfig(k=run.target_l0, **common)
     if run.arch == "matryoshka":
         widths = list(run.widths or (max(1, run.d_sae // 16), max(2, run.d_sae // 4), run.d_sae))
-        return MatryoshkaBatchTopKTrainingSAEConfig(k=run.target_l0, matryoshka_widths=widths, **common)
+        per_prefix = run.auxiliary_per_prefix
+        return MatryoshkaBatchTopKTrainingSAEConfig(
+            k=run.target_l0, matryoshka_widths=widths, use_matryoshka_aux_loss=per_prefix, **common
+        )
+    if run.arch == "sampled_matryoshka":
+        return MatryoshkaBatchTopKTrainingSAEConfig(
+            k=run.target_l0, matryoshka_widths=drawn_widths(run, 0), use_matryoshka_aux_loss=True, **common
+        )
     if run.arch == "matching_pursuit":
         return MatchingPursuitTrainingSAEConfig(max_iterations=run.target_l0, decoder_init_norm=1.0, **common)
     if run.arch == "standard":
@@ -153,12 +172,22 @@ def _config(run: RunSettings, d_in: int) -> TrainingSAEConfig:
     return JumpReLUTrainingSAEConfig(l0_coefficient=CONTROLS["jumprelu"][0], **JUMPRELU, **common)
 
 
-class _Trainer(sae_trainer.SAETrainer[Any, Any]):
+class SampledMatryoshka(MatryoshkaBatchTopKTrainingSAE):
+    """Matryoshka whose prefixes are drawn anew at every step (method.md, Panels)."""
+
+    def __init__(self, config: Any, run: RunSettings) -> None:
+        super().__init__(config)
+        self._run = run
+
+    def training_forward_pass(self, step_input: Any) -> Any:
+        self.cfg.matryoshka_widths = drawn_widths(self._run, step_input.n_training_steps)
+        return super().training_forward_pass(step_input)
+
+
+class Trainer(sae_trainer.SAETrainer[Any, Any]):
     """sae_lens's trainer with snapshots at any step, the L0 controller and a progress bar that names its run."""
 
-    def __init__(
-        self, run: RunSettings, sae: TrainingSAE[Any], rows: torch.Tensor | FeatureRows, steps: list[int]
-    ) -> None:
+    def __init__(self, run: RunSettings, sae: TrainingSAE[Any], data: Iterator[torch.Tensor], steps: list[int]) -> None:
         decay = int(run.steps * run.decay_fraction)
         cfg = SAETrainerConfig(
             total_training_samples=run.steps * run.batch_size,
@@ -167,12 +196,13 @@ class _Trainer(sae_trainer.SAETrainer[Any, Any]):
             lr_end=run.lr / 10,  # unused by a constant schedule, but the trainer insists on one
             lr_decay_steps=decay,
             device=run.device,
+            autocast=run.autocast and run.device != "cpu",
             dead_feature_window=run.dead_feature_window,
             feature_sampling_window=run.steps + 1,
             n_batches_for_norm_estimate=NORM_BATCHES,
             logger=LoggingConfig(log_to_wandb=False),
         )
-        super().__init__(cfg, sae, batches(rows, run), save_checkpoint_fn=self._keep)
+        super().__init__(cfg, sae, data, save_checkpoint_fn=self._keep)
         self.run_settings = run
         self.kept: dict[int, Trained] = {}
         # The library compares samples seen, before it counts the step.
@@ -189,8 +219,15 @@ class _Trainer(sae_trainer.SAETrainer[Any, Any]):
             self.fit()
         finally:
             sae_trainer.tqdm = library_bar
-        self._keep_at(self.run_settings.steps, self.sae)
+        self.kept[self.run_settings.steps] = self._taken(self.run_settings.steps, self.sae)
         return self.kept
+
+    def snapshot(self, step: int) -> Trained:
+        """The SAE after `step` steps, the scale of the activations folded in."""
+        sae = copy.deepcopy(self.sae)
+        if self.activation_scaler.scaling_factor is not None:
+            sae.fold_activation_norm_scaling_factor(self.activation_scaler.scaling_factor)
+        return self._taken(step, sae)
 
     def _train_step(self, sae: Any, sae_in: torch.Tensor) -> Any:
         output = super()._train_step(sae, sae_in)
@@ -205,15 +242,13 @@ class _Trainer(sae_trainer.SAETrainer[Any, Any]):
             pbar.update(update_interval * self.cfg.train_batch_size_samples)
 
     def _keep(self, checkpoint_path: Any = None) -> None:
-        sae = copy.deepcopy(self.sae)
-        if self.activation_scaler.scaling_factor is not None:
-            sae.fold_activation_norm_scaling_factor(self.activation_scaler.scaling_factor)
-        self._keep_at(self.n_training_steps + 1, sae)
+        step = self.n_training_steps + 1
+        self.kept[step] = self.snapshot(step)
 
-    def _keep_at(self, step: int, sae: TrainingSAE[Any]) -> None:
+    def _taken(self, step: int, sae: TrainingSAE[Any]) -> Trained:
         state = {name: tensor.detach().clone() for name, tensor in sae.state_dict().items()}
         sae.process_state_dict_for_saving_inference(state)
-        self.kept[step] = Trained(
+        return Trained(
             step=step,
             config=sae.cfg.get_inference_sae_cfg_dict(),
             tensors={name: tensor.float().cpu().numpy().copy() for name, tensor in state.items()},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sae_assay.lms import activations, registry, text, texts
-from sae_assay.lms.gguf import GgufFile
+import numpy as np
+
+from sae_assay.errors import AssayError
+from sae_assay.lms import activations, registry, stream, text, texts
 from sae_assay.lms.tokens import windows
 from sae_assay.worlds import sample
 
@@ -17,10 +19,12 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """Write the rows that SAEs are trained on and the token activations of the evaluation text.
 
     Args:
-        inputs: model (GGUF), registry (data/registry.yaml).
-        outputs: training (safetensors: `rows`, `calibration`, float32), text (safetensors, see lms/texts.py).
+        inputs: model (GGUF, or the manifest of a model of the hub), registry (data/registry.yaml).
+        outputs: training (safetensors: `rows`, `calibration`, float32; where the study streams activations, the training
+            text's tokens in place of `rows`), text (safetensors, see lms/texts.py).
         params: study, substrate, `lm` (the substrate's section: layer, hook, context, training_tokens, max_norm_ratio,
-            text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows).
+            text_input, probe_datasets, scr_crossings, class_dataset, rows_per_dataset, reconstruction_rows; `cache` and
+            `calibration_tokens` where activations are streamed).
     """
     from sae_assay import numerics
     from sae_assay.lms import model as models
@@ -28,21 +32,27 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     device = numerics.begin(params)
     lm, purpose = params["lm"], (params["study"], params["substrate"])
     folder = registry.installed_folder(lm["text_input"], inputs.registry)
-    file = GgufFile(inputs.model)
+    file = models.open_file(inputs.model)
     layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
     model = models.load(file, layers=layer + 1, device=device)
 
-    drawn = _draw(folder, tokenizer, lm, (*purpose, "rows"))
+    drawn = draw_rows(folder, tokenizer, lm, (*purpose, "rows"))
     excluded = {prompt for d in drawn for prompt in d.prompts}
-    count = 4 * lm["training_tokens"] // lm["context"] + 10 * lm["reconstruction_rows"]
+    wanted = lm["training_tokens"] + lm.get("calibration_tokens", 0)
+    count = 4 * wanted // lm["context"] + 10 * lm["reconstruction_rows"]
     prompts = text.pool(folder, count, excluded, (*purpose, "pool"), _PROMPT_CHARACTERS)
     found = windows(tokenizer, prompts, lm["context"], "beginning")
-    passages, training = _divide(found, lm)
+    found.check(len(model.embedding))
+    passages, rest = _divide(found, lm)
+    training, later = _hold_out(rest, lm) if "cache" in lm else (rest.take(range(_enough(rest, wanted))), None)
     hidden, _, _ = activations.residuals(model, training, layer, "training text")
     limit = activations.norm_limit(hidden, lm["max_norm_ratio"])
-    rows = hidden[hidden.norm(dim=1) <= limit].numpy()
+    rows = hidden[hidden.norm(dim=1) <= limit]
     # Rows that no SAE is trained on stand in the same file, as for a world.
-    sample.save_rows(outputs.training, rows[: lm["training_tokens"]], rows[lm["training_tokens"] :])
+    if later is not None:
+        stream.save_text(outputs.training, later, rows[: lm["calibration_tokens"]])
+    else:
+        sample.save_rows(outputs.training, rows[: lm["training_tokens"]].numpy(), rows[lm["training_tokens"] :].numpy())
 
     sets = [texts.read_set(model, d, layer, limit) for d in drawn]
     about = {
@@ -56,8 +66,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     texts.Texts(sets[:binary], sets[binary:-1], sets[-1], kept, about).save(outputs.text)
 
 
-def _draw(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, ...]) -> list[texts.Drawn]:
-    """Binary sets, crossed ones, and the set of several classes."""
+def draw_rows(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, ...]) -> list[texts.Drawn]:
+    """The evaluation text of a study: binary sets, crossed ones, and the set of several classes."""
     known, per_class = text.names(folder), lm["rows_per_dataset"] // 2
     binary = [text.read(folder, text.resolve(name, known)) for name in lm["probe_datasets"]]
     crossed = [text.crossed(folder, *(text.resolve(name, known) for name in pair)) for pair in lm["scr_crossings"]]
@@ -75,11 +85,27 @@ def _draw(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, .
 
 
 def _divide(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
-    """Full windows for cross-entropy, and the next prompts up to the number of training tokens."""
-    import numpy as np
-
+    """Full windows for cross-entropy, and the other prompts."""
     full = np.flatnonzero(found.lengths == lm["context"])[: lm["reconstruction_rows"]]
     rest = np.setdiff1d(np.flatnonzero(found.lengths >= texts.FEWEST_TOKENS), full)
-    tokens = np.cumsum(found.lengths[rest] - 1)
-    needed = int(np.searchsorted(tokens, lm["training_tokens"] * _SPARE)) + 1
-    return found.take(full), found.take(rest[:needed])
+    return found.take(full), found.take(rest)
+
+
+def _enough(found: Any, tokens: int) -> int:
+    """How many of these prompts hold so many tokens and some spare ones; all, where they do not."""
+    return min(len(found), int(np.searchsorted(np.cumsum(found.lengths - 1), tokens * _SPARE)) + 1)
+
+
+def _hold_out(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
+    """The first prompts, whose rows no SAE is trained on, and a stream's training text behind them.
+
+    Raises:
+        AssayError: the text holds fewer tokens than are asked for.
+    """
+    first = _enough(found, lm["calibration_tokens"])
+    later = found.take(range(first, len(found)))
+    there = int((later.lengths - 1).sum())
+    if there < lm["training_tokens"] * _SPARE:
+        problem = f"is {lm['training_tokens']}, of which 8 % more are read; {lm['text_input']} has {there} tokens left"
+        raise AssayError("lm.training_tokens", problem, "lower it and training.samples, or name a larger text_input")
+    return found.take(range(first)), later.take(range(_enough(later, lm["training_tokens"])))

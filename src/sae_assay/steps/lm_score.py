@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
             (sections of the cheap metrics), `evaluation_seeds` (all seeds that some SAE needs).
     """
     device, texts, metrics = numerics.begin(params), Texts.load(inputs.text), params["metrics"]
+    for card, one in zip(inputs.cards, params["saes"], strict=True):  # all of them, before anything is computed
+        check_origin(card, one["id"], texts.many.hidden.shape[1], params["hook"])
     evaluations = dict(zip(params["evaluation_seeds"], map(Evaluation.load, inputs.evaluations), strict=True))
     continue_ = _rest_of_model(inputs.model, params["hook"], device) if "reconstruction" in metrics else None
     seeds = {seed: scoring.prepare(texts, found, continue_) for seed, found in evaluations.items()}
@@ -49,6 +52,19 @@ def columns(sae: encoder.LightSAE, one: dict[str, Any], params: dict[str, Any]) 
     found = {name: sae.card.get(name) for name in CARD}
     found |= {"study": params["study"], "substrate": params["substrate"], "sae_id": one["id"], "panel": one["panel"]}
     return found | {"arch": found["arch"] or sae.arch, "is_final": bool(sae.card.get("is_final", True))}
+
+
+def check_origin(card: str, sae_id: str, width: int, hook: str) -> None:
+    """Refuse an SAE whose configuration names another width or hook than the substrate's; one that names no hook may pass.
+
+    Args:
+        card: its cfg.json.
+    """
+    config = json.loads(Path(card).read_text(encoding="utf-8"))
+    named = (config.get("metadata") or {}).get("hook_name")
+    if config.get("d_in", width) != width or named not in (None, hook):
+        problem = f"reads {config.get('d_in')} dimensions at {named or 'an unnamed hook'}, the substrate has {width} at {hook}"
+        raise AssayError(sae_id, problem, "score it on the substrate that it was trained on")
 
 
 def check(sae: encoder.LightSAE, sae_id: str, width: int) -> None:

@@ -21,7 +21,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         inputs: `training` (training and calibration rows); `world` (world.safetensors, or empty).
         outputs: `cards` and `weights`: run by run its unfinished snapshots in order, then the finished SAE.
         params: `study`, `substrate`, `kind` (of substrate), `d_sae`, `device`, `training` (the substrate's section), `runs` (each `id`, `arch`,
-            `l0`, `training_seed`, `lr`, `widths`, `snapshot_steps`).
+            `l0`, `training_seed`, `lr`, `widths`, `snapshot_steps`; `recalibrated` where its SAEs come in that form too).
     """
     purpose, device = (params["study"], params["substrate"]), numerics.begin(params)
     rows, calibration = _rows(inputs, params.get("kind"), device)
@@ -38,13 +38,17 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     ]
     for settings, steps in runs:  # every run, before sae_lens is imported and the first is trained
         settings.check(rows, steps)
-    from sae_assay.saes import train
+    from sae_assay.saes import recalibration, train
 
+    again = {one["id"] for one in params["runs"] if one.get("recalibrated")}
     places = iter(zip(outputs.cards, outputs.weights, strict=True))
     for settings, steps in tqdm(runs, desc="training runs", disable=None, file=sys.stderr):
         trained = train.train_run(rows, settings, steps)
         for sae in trained.values():
             train.save(sae, settings, bool(steps), calibration, *next(places))
+        if settings.id in again:
+            for sae in trained.values():
+                recalibration.save(sae, settings, calibration, *next(places))
 
 
 def _rows(inputs: Any, kind: str | None, device: str) -> tuple[torch.Tensor | FeatureRows, torch.Tensor]:

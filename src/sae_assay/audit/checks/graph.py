@@ -75,8 +75,10 @@ def _unequal(wrong: dict[str, tuple[str, str]], evidence: Evidence) -> list[Find
 
 
 def _local_folders(plan: Plan) -> tuple[str, ...]:
-    """Folders of SAEs that the study brings along."""
-    return tuple(f"{str(item.path).rstrip('/')}/" for name in plan.study.substrates for item in plan.local(name))
+    """Folders of SAEs and of others' results that the study brings along."""
+    saes = [item for name in plan.study.substrates for item in plan.local(name)]
+    theirs = [path for item in plan.study.imported.values() for path in item.paths]
+    return (*(f"{str(item.path).rstrip('/')}/" for item in saes), *theirs)
 
 
 def _cycle(evidence: Evidence) -> list[str]:

@@ -32,9 +32,13 @@ def check(context: Context) -> list[Finding]:
     if rows is None:
         context.skipped(NAME, "score table", "no score file could be read")
         return found
-    found += _rows(context, rows) + _repeated_seeds(context, rows)
+    taken = [context.plan.import_outputs(name)[0] for name in context.plan.imported()]
+    computed = rows.filter(~pl.col("source").is_in(taken))
+    found += _rows(context, computed) + _imported(context, rows.filter(pl.col("source").is_in(taken)))
+    found += _repeated_seeds(context, computed)
     first = rows.filter(~pl.col("source").is_in(_repeats(context)))
-    found += _dropped_tasks(context, first) + _dropped_series(context, first)
+    own = first.filter(~pl.col("source").is_in(taken))
+    found += _dropped_tasks(context, own) + _dropped_series(context, own)
     return found + _tables(context, first, rows.filter(pl.col("source").is_in(_repeats(context))))
 
 
@@ -70,6 +74,17 @@ def _rows(context: Context, rows: pl.DataFrame) -> list[Finding]:
         problems = _file(context, file)
         context.fine(NAME, file["source"], not problems)
         found += problems
+    return found
+
+
+def _imported(context: Context, rows: pl.DataFrame) -> list[Finding]:
+    """Rows that others computed name the study and substrate of their file; what they left out is in the account beside it."""
+    found = []
+    for path, study, substrate in rows.select("source", "study", "substrate").unique().sort(pl.all()).iter_rows():
+        expected = " ".join(PurePosixPath(path).parts[2:4])
+        if f"{study} {substrate}" != expected:
+            found.append(Finding("ROW_RUN_MISMATCH", f"{path}: substrate", expected, f"{study} {substrate}", RERUN))
+        context.fine(NAME, path, not found)
     return found
 
 

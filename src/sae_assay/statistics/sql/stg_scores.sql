@@ -1,8 +1,9 @@
 -- Score rows under every task kind they count towards: their own, `all`, or `__all__` for a metric without tasks.
--- Grain: cell columns, sae_id, task, eval_seed.
+-- Grain: cell columns, sae_id, task, eval_seed. -1 stands for a seed that those who computed a score did not write down.
 WITH named AS (
     SELECT
-        substrate, metric, hp_name, hp_value, CAST(mode AS VARCHAR) AS mode, sae_id, task, eval_seed, value, n_test,
+        substrate, metric, hp_name, hp_value, CAST(mode AS VARCHAR) AS mode, sae_id, task, value, n_test,
+        coalesce(eval_seed, -1) AS eval_seed,
         CAST(status AS VARCHAR) = 'ok' AS is_ok,
         CASE WHEN component = 'direction' THEN 'direction_' || direction ELSE component END AS component,
         CASE

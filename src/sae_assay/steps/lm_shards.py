@@ -1,0 +1,62 @@
+"""Caches a language model's activations of the training text in shards; a killed job goes on behind its last shard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sae_assay import numerics, scratch
+from sae_assay.errors import AssayError
+from sae_assay.lms import model as models
+from sae_assay.lms import shards, stream
+from sae_assay.lms.layout import BYTES, block_rows
+from sae_assay.lms.texts import Texts
+
+
+def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
+    """Write the shards and their manifest.
+
+    Args:
+        inputs: training (the text, see lms/stream.py), text (its norm limit), model (GGUF).
+        outputs: shards: the manifest, then every shard.
+        params: study, substrate, `lm` (hook, d_model, training_tokens, cache).
+    """
+    device, lm = numerics.begin(params), params["lm"]
+    cache, (manifest, *files) = lm["cache"], list(outputs.shards)
+    sizes = block_rows(lm["training_tokens"], cache["shard_tokens"])
+    windows, _ = stream.load_text(inputs.training)
+    limit = Texts.load(inputs.text).about["norm_limit"]
+    job = (params["study"], params["substrate"], "shards")
+    folder = scratch.folder(job, params, [inputs.training, inputs.text, inputs.model], device)
+    _check_disk(folder, sum(sizes[len(shards.finished(folder, sizes)) :]), lm)
+    rows = open_text(inputs.model, windows, lm, limit, device)
+    entries = shards.build(rows, sizes, cache["dtype"], folder)
+    about = {name: lm[name] for name in ("hook", "d_model", "context")} | {"dtype": cache["dtype"], "norm_limit": limit}
+    for entry, file in zip(entries, files, strict=True):
+        scratch.move(folder / entry["file"], file)
+    content = {**about, "rows": sum(sizes), "shards": entries}
+    Path(manifest).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.rmtree(folder)
+
+
+def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device: str) -> stream.TokenRows:
+    """The training text's rows at the section's hook.
+
+    Raises:
+        AssayError: the model has no such hook, another width than the study says, or a smaller vocabulary than the text.
+    """
+    file = models.open_file(path)
+    layer = models.layer_of(lm["hook"], file)
+    width, wanted = file.d_model, lm.get("d_model")
+    if wanted is not None and width != wanted:
+        raise AssayError("lm.d_model", f"is {wanted}, the model's residual stream has {width}", "correct it")
+    return stream.TokenRows(models.load(file, layers=layer + 1, device=device), windows, layer, limit)
+
+
+def _check_disk(folder: Path, rows: int, lm: dict[str, Any]) -> None:
+    need, free = rows * lm["d_model"] * BYTES[lm["cache"]["dtype"]], shutil.disk_usage(folder).free
+    if need > free:
+        problem = f"needs {need / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB left"
+        raise AssayError("lm.cache", problem, "free space, lower lm.training_tokens, or set lm.cache to none")
