@@ -2,6 +2,7 @@
 include: "rules/common.smk"
 include: "rules/worlds.smk"
 include: "rules/lms.smk"
+include: "rules/saebench.smk"
 include: "rules/saes.smk"
 include: "rules/scores.smk"
 include: "rules/statistics.smk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from run import BadInputError
 
 
-def load(job: dict[str, Any]) -> tuple[Any, Any, Any]:
+def load(job: dict[str, Any], *, with_model: bool = True) -> tuple[Any, Any, Any]:
     """Model (a transformer_lens bridge), tokenizer, SAE.
 
     Args:
         job: see run.py.
+        with_model: False leaves model and tokenizer out (None).
 
     Returns:
         The SAE is None where `job["sae"]` is. SAEs are sae_lens's own, decoder norms folded as SAEBench folds them.
@@ -22,13 +24,20 @@ def load(job: dict[str, Any]) -> tuple[Any, Any, Any]:
         BadInputError: no model or SAE there, or an SAE of another width or hook.
     """
     torch.set_num_threads(1)
-    hf, tokenizer = load_hf(job["model"], job["device"])
-    model = bridge(hf, tokenizer, job["model"]["name"], job["device"])
-    if job["layer"] >= model.cfg.n_layers:
-        problem = f"lies beyond the model's {model.cfg.n_layers} blocks"
-        raise BadInputError(job["hook"], problem, f"use at most block {model.cfg.n_layers - 1}")
-    sae = None if job["sae"] is None else load_sae(job, model.cfg.d_model)
+    model = tokenizer = None
+    if with_model:
+        model, tokenizer = _model(*(job["model"][key] for key in ("kind", "path", "name")), job["device"])
+        if job["layer"] >= model.cfg.n_layers:
+            problem = f"lies beyond the model's {model.cfg.n_layers} blocks"
+            raise BadInputError(job["hook"], problem, f"use at most block {model.cfg.n_layers - 1}")
+    sae = None if job["sae"] is None else load_sae(job, model.cfg.d_model if model else job["d_model"])
     return model, tokenizer, sae
+
+
+@functools.cache
+def _model(kind: str, path: str, name: str, device: str) -> tuple[Any, Any]:
+    hf, tokenizer = load_hf({"kind": kind, "path": path, "name": name}, device)
+    return bridge(hf, tokenizer, name, device), tokenizer
 
 
 def load_hf(model: dict[str, Any], device: str) -> tuple[Any, Any]:

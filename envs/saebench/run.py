@@ -1,4 +1,6 @@
-"""Runs one SAEBench metric on one SAE at one evaluation seed, or fills that seed's caches. `python run.py JOB.json`.
+"""Runs one SAEBench metric on one SAE at one evaluation seed, or fills that seed's caches. `python run.py JOB.json ...`.
+
+Several jobs (the modes of one score, say) share a process: importing the libraries costs 20 seconds of CPU.
 
 The job, a JSON object:
     metric   "saebench_sparse_probing", "saebench_tpp", "saebench_scr", "core", "absorption", "ravel" or "autointerp"
@@ -10,13 +12,15 @@ The job, a JSON object:
     mode     "library": SAEBench as it is; "reseeded": the seed also moves what the library leaves fixed
     cache    a folder for what this seed's SAEs share: activations, probes on them
     config   the metric's own settings, by SAEBench's names
-    data     what it reads, such as {"sets": {NAME: file}}
+    data     what it reads: {"sets": {NAME: file}, "text": file} (local_sets.py, metrics_core.py)
+    d_model  the model's width; known without loading it
     device   "cpu" or "cuda"
     out      where the answer goes
 
-`metrics_NAME.py` (`MODULES` says which) has `run(job, model, tokenizer, sae) -> rows`, and may have `fill(job, model,
-tokenizer)`, which builds the caches in a pass that no SAE is part of. Python's, numpy's and torch's global generators are
-seeded with `seed` right before either. A row: component, hp_name, hp_value, task, value, status, reason (`row`).
+`metrics_NAME.py` (`MODULES` says which) has `run(job, model, tokenizer, sae) -> rows`, and `fill(job, model, tokenizer)`,
+which builds the caches in a pass that no SAE is part of. Python's, numpy's and torch's global generators are seeded with
+`seed` right before either, but for a module with `UNSEEDED = True` in mode `library`: there the library itself seeds
+nothing. A module with `MODEL_FREE = True` scores from its caches: `run` gets no model. A row is what `row` returns.
 
 The answer, written whole or not at all: {"rows": [...], "versions": {...}}, or {"error": {where, problem, remedy}} where
 the input does not fit. An unforeseen error leaves no answer, a traceback and a return code that is not 0.
@@ -98,8 +102,10 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     import loading
 
     metric = importlib.import_module(MODULES[job["metric"]])
-    model, tokenizer, sae = loading.load(job)
-    seed_everything(job["seed"])
+    free = getattr(metric, "MODEL_FREE", False) and job["sae"] is not None
+    model, tokenizer, sae = loading.load(job, with_model=not free)
+    if job["mode"] != "library" or not getattr(metric, "UNSEEDED", False):
+        seed_everything(job["seed"])
     if sae is None:
         metric.fill(job, model, tokenizer)
         rows = []
@@ -123,4 +129,5 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     sys.modules["run"] = sys.modules[__name__]  # metrics import `row` and `BadInputError` from here, once
-    main(sys.argv[1])
+    for argument in sys.argv[1:]:
+        main(argument)

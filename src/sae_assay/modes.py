@@ -1,7 +1,8 @@
-"""How TPP and SCR are scored: SAEBench's procedure with its faults, all of them repaired, or one at a time. Light.
+"""How a metric is scored: TPP and SCR with SAEBench's faults or without, the real library as it is or reseeded. Light.
 
 A mode is a set of repairs. `saebench` has none and `strict` all but the fixed direction; each `fix_` mode is `saebench`
 with one repair, so that the report can say what each fault costs (method.md, Metrics; lab/speed.md, Faults found).
+`library` and `reseeded` are the real SAEBench (envs/saebench), which has no repairs: docs/saebench.md.
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ from typing import Any, Literal, get_args
 WholeMode = Literal["saebench", "strict"]
 TppRepair = Literal["fix_epoch", "fix_negatives", "fix_ties"]
 ScrRepair = Literal["fix_epoch", "fix_overlap", "fix_cells", "fix_direction"]
+LibraryMode = Literal["library", "reseeded"]
 Mode = Literal[
-    "saebench", "strict", "fix_epoch", "fix_overlap", "fix_cells", "fix_negatives", "fix_ties", "fix_direction"
+    "saebench",
+    "strict",
+    "fix_epoch",
+    "fix_overlap",
+    "fix_cells",
+    "fix_negatives",
+    "fix_ties",
+    "fix_direction",
+    "library",
+    "reseeded",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
 BASELINE: Mode = "saebench"

@@ -10,14 +10,15 @@ from typing import Any
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
 from sae_assay.study import Study, Substrate
+from sae_assay.study.metrics import LIBRARY
 
 # What can be scored where; a metric that the study leaves out is not scored.
 METRICS_OF_KIND = {
     "world": ("ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "known_validity", "pure_noise"),
     "toy": ("ground_truth", "known_validity", "pure_noise"),
-    "lm": ("sparse_probing", "sae_probes", "tpp", "scr", "reconstruction"),
+    "lm": ("sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", *LIBRARY),
 }
-SLOW_ON_LM = ("sae_probes",)  # the real library: a job of its own per SAE
+SLOW_ON_LM = ("sae_probes", *LIBRARY)  # the real libraries: jobs of their own
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 REGISTRY = "data/registry.yaml"
 WORLD_FILES = ("synthetic_model_config.json", "synthetic_model.safetensors", "hierarchy.json")  # the last is optional
@@ -215,6 +216,18 @@ class Files:
     def evaluation_sets(self, substrate: str, seeds: list[int]) -> list[str]:
         return [self.activations(f"evaluation_{seed}.safetensors", substrate) for seed in seeds]
 
+    def library_metrics(self, substrate: str) -> list[str]:
+        """Metrics of the real SAEBench that this substrate is scored with."""
+        return [name for name in self.slow_metrics(substrate) if name in LIBRARY]
+
+    def library_cache(self, metric: str, seed: int | str, substrate: str = "{substrate}") -> str:
+        """What all SAEs share in the real SAEBench: text, activations, probes on them; data/activations/S/B/METRIC_SEED.tar"""
+        return self.activations(f"{metric}_{seed}.tar", substrate)
+
+    def library_caches(self, substrate: str) -> list[str]:
+        metrics = self.library_metrics(substrate)
+        return [self.library_cache(name, seed, substrate) for name in metrics for seed in self.evaluation_seeds]
+
     def score_files(self) -> list[str]:
         """Every score file of the study."""
         return [path for substrate in self.study.substrates for path in self._score_files(substrate)]
@@ -306,6 +319,7 @@ class Files:
                 *(self.activations(file, substrate) for file in shared),
                 *pools,
                 *self.evaluation_sets(substrate, self.evaluation_seeds),
+                *self.library_caches(substrate),
             ]
         made = self.trained(substrate) + self.published(substrate) + self.controls(substrate)
         saes = {"saes": made, "trajectories": self.snapshots(substrate)}[name]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
+from sae_assay.plan.library import LibraryJobs
 from sae_assay.plan.names import dump
-from sae_assay.plan.settings import Settings
 
 
-class Plan(Settings):
+class Plan(LibraryJobs):
     """The jobs of one study."""
 
     registry = REGISTRY

@@ -32,7 +32,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     layer, tokenizer = models.layer_of(lm["hook"], file), file.tokenizer()
     model = models.load(file, layers=layer + 1, device=device)
 
-    drawn = _draw(folder, tokenizer, lm, (*purpose, "rows"))
+    drawn = draw_rows(folder, tokenizer, lm, (*purpose, "rows"))
     excluded = {prompt for d in drawn for prompt in d.prompts}
     count = 4 * lm["training_tokens"] // lm["context"] + 10 * lm["reconstruction_rows"]
     prompts = text.pool(folder, count, excluded, (*purpose, "pool"), _PROMPT_CHARACTERS)
@@ -56,8 +56,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     texts.Texts(sets[:binary], sets[binary:-1], sets[-1], kept, about).save(outputs.text)
 
 
-def _draw(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, ...]) -> list[texts.Drawn]:
-    """Binary sets, crossed ones, and the set of several classes."""
+def draw_rows(folder: Any, tokenizer: Any, lm: dict[str, Any], purpose: tuple[Any, ...]) -> list[texts.Drawn]:
+    """The evaluation text of a study: binary sets, crossed ones, and the set of several classes."""
     known, per_class = text.names(folder), lm["rows_per_dataset"] // 2
     binary = [text.read(folder, text.resolve(name, known)) for name in lm["probe_datasets"]]
     crossed = [text.crossed(folder, *(text.resolve(name, known) for name in pair)) for pair in lm["scr_crossings"]]

@@ -11,7 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field
 Architecture = Literal["batchtopk", "matryoshka", "matching_pursuit", "standard", "jumprelu", "toy"]
 ControlKind = Literal["oracle", "best", "random_init", "random_l0_matched", "permuted_decoder"]
 MetricName = Literal[
-    "ground_truth", "sparse_probing", "sae_probes", "tpp", "scr", "reconstruction", "known_validity", "pure_noise"
+    "ground_truth",
+    "sparse_probing",
+    "sae_probes",
+    "tpp",
+    "scr",
+    "reconstruction",
+    "known_validity",
+    "pure_noise",
+    "saebench_sparse_probing",
+    "saebench_tpp",
+    "saebench_scr",
+    "core",
+    "absorption",
 ]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sae_assay.modes import BASELINE, ScrRepair, TppRepair, WholeMode
+from sae_assay.modes import BASELINE, LibraryMode, ScrRepair, TppRepair, WholeMode
 from sae_assay.study.base import Fraction, MetricName, PositiveInt, Strict, no_repeats
+from sae_assay.study.library import Library, LibraryAblations, LibraryAbsorption, LibraryCore, LibraryProbing
 
 Repair = TypeVar("Repair", bound=str)
 COMPONENTS: dict[MetricName, tuple[str, ...]] = {
@@ -20,8 +21,33 @@ COMPONENTS: dict[MetricName, tuple[str, ...]] = {
     "reconstruction": ("explained_variance", "explained_variance_saebench", "l0", "dead_latents", "ce_recovered", "kl"),
     "known_validity": ("score",),
     "pure_noise": ("score",),
+    "saebench_sparse_probing": ("accuracy", "accuracy_of_all"),
+    "saebench_tpp": ("score", "intended", "unintended"),
+    "saebench_scr": ("score", "compatible", "direction_1", "direction_2"),
+    "core": (
+        "explained_variance_saebench",
+        "explained_variance_legacy",
+        "mse",
+        "cossim",
+        "l0",
+        "l1",
+        "l2_ratio",
+        "relative_reconstruction_bias",
+        "ce_loss_score",
+        "kl_div_score",
+        "frac_alive",
+    ),
+    "absorption": ("mean_absorption_fraction", "full_absorption_rate", "num_split_features"),
 }
 """What each metric measures, as rows of the score table name it."""
+LIBRARY: tuple[MetricName, ...] = (
+    "saebench_sparse_probing",
+    "saebench_tpp",
+    "saebench_scr",
+    "core",
+    "absorption",
+)
+"""Metrics that the real SAEBench computes."""
 
 
 class KProbes(Strict):
@@ -72,13 +98,29 @@ class Metrics(Strict):
     reconstruction: Empty | None = None
     known_validity: Noise | None = None
     pure_noise: Noise | None = None
+    saebench_sparse_probing: LibraryProbing | None = None
+    saebench_tpp: LibraryAblations | None = None
+    saebench_scr: LibraryAblations | None = None
+    core: LibraryCore | None = None
+    absorption: LibraryAbsorption | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_libraries(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A study that has none of the real SAEBench reads as it did before there was any."""
+        return {name: value for name, value in handler(self).items() if value is not None or name not in LIBRARY}
+
+    @property
+    def library(self) -> dict[str, Library]:
+        """The sections of the real SAEBench."""
+        return {name: section for name in LIBRARY if (section := getattr(self, name)) is not None}
 
     @property
     def hyper_parameters(self) -> dict[str, list[int]]:
         """n or k_probe values of each metric that has them."""
         probing = {"sparse_probing": self.sparse_probing, "sae_probes": self.sae_probes}
         hps = {name: section.k_probe for name, section in probing.items() if section}
-        return hps | {name: section.n for name, section in {"tpp": self.tpp, "scr": self.scr}.items() if section}
+        hps |= {name: section.n for name, section in {"tpp": self.tpp, "scr": self.scr}.items() if section}
+        return hps | {n: getattr(s, s.hyper_parameter) for n, s in self.library.items() if s.hyper_parameter}
 
     def check_primary(self, name: str, primary: Primary) -> None:
         """Refuse a primary setting that no score will have.
@@ -107,7 +149,7 @@ class Primary(Strict):
     component: str
     truth: Literal["mcc", "f1"]
     hp: int | None = None
-    mode: WholeMode | None = None
+    mode: WholeMode | LibraryMode | None = None
 
 
 class Thresholds(Strict):

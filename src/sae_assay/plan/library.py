@@ -1,0 +1,64 @@
+"""Jobs of the real SAEBench (envs/saebench): caches that no SAE is part of, then one job per SAE, metric and seed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from sae_assay.plan.names import dump
+from sae_assay.plan.settings import Settings
+from sae_assay.study.metrics import COMPONENTS, LIBRARY
+
+
+class LibraryJobs(Settings):
+    """Settings and inputs of SAEBench's jobs."""
+
+    def library_pattern(self) -> str:
+        """Wildcard constraint: metrics of the real SAEBench."""
+        return "|".join(map(re.escape, LIBRARY))
+
+    def library_environment(self, metric: str) -> list[str]:
+        """What ties a row to the audited version: the environment's lock and its own code."""
+        section = self.study.metrics.library.get(metric)
+        if section is None:
+            raise KeyError(metric)
+        folder = Path(section.environment)
+        files = [folder / "pyproject.toml", folder / "uv.lock", *folder.glob("*.py")]
+        return sorted(file.as_posix() for file in files)
+
+    def library_jobs(self) -> list[SimpleNamespace]:
+        """One namespace per score file: substrate, sae, metric, seed, and the prefix of a second scoring."""
+        found = []
+        for substrate in self.study.substrates:
+            again = [(sae, [self.repeat], "repeat_") for sae in self.repeated(substrate) if self.repeat is not None]
+            once = [(sae, self.evaluation_seeds, "") for sae in self.finished(substrate)]
+            once += [(sae, self.snapshot_seeds, "") for sae in self.snapshots(substrate)]
+            for metric in self.library_metrics(substrate):
+                found += [
+                    SimpleNamespace(substrate=substrate, sae=sae, metric=metric, seed=str(seed), prefix=prefix)
+                    for sae, seeds, prefix in [*once, *again]
+                    for seed in seeds
+                ]
+        return found
+
+    def library_cache_settings(self, wildcards: Any) -> dict[str, Any]:
+        return self._library_settings(wildcards, "saebench_cache")
+
+    def library_score_settings(self, wildcards: Any) -> dict[str, Any]:
+        panel = self.panel_of(wildcards.substrate, wildcards.sae)
+        parts = list(COMPONENTS[wildcards.metric])
+        return self._library_settings(wildcards, "saebench_score", sae=wildcards.sae, panel=panel, components=parts)
+
+    def _library_settings(self, wildcards: Any, job: str, **more: Any) -> dict[str, Any]:
+        section = self.study.metrics.library[wildcards.metric]
+        return self.of_substrate(
+            wildcards.substrate,
+            job,
+            metric=wildcards.metric,
+            section=dump(section),
+            evaluation_seed=int(wildcards.seed),
+            lm=dump(self._substrate(wildcards.substrate).lm),
+            **more,
+        )
