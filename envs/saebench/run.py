@@ -9,6 +9,7 @@ The job, a JSON object:
     layer    L
     sae      a folder in SAELens's format (cfg.json, sae_weights.safetensors); null to fill the caches alone
     seed     the evaluation seed
+    repeat   0, or 1 for a second scoring at one seed (0 where it is left out)
     mode     "library": SAEBench as it is; "reseeded": the seed also moves what the library leaves fixed
     cache    a folder for what this seed's SAEs share: activations, probes on them
     config   the metric's own settings, by SAEBench's names

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +121,29 @@ def write_sae(folder: Path) -> None:
     formats.write(folder / formats.CONFIG, folder / formats.WEIGHTS, config, tensors, {})
 
 
-def run(job: dict[str, Any], folder: Path, **environment: str) -> tuple[dict[str, Any], str]:
-    """`run.py` on a job in the locked environment of SAEBench: its answer, and all that it printed."""
-    path = folder / "job.json"
-    path.write_text(json.dumps(job | {"out": str(folder / "out.json")}))
+def run_all(jobs: dict[str, dict[str, Any]], folder: Path, **environment: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`run.py` on jobs, in one process of SAEBench's locked environment; gives each answer as soon as it is there.
+
+    What it printed is then in the folder's file `said`.
+    """
+    files = {name: folder / f"{name}.job.json" for name in jobs}
+    for name, path in files.items():
+        path.write_text(json.dumps(jobs[name] | {"out": str(folder / f"{name}.out.json")}))
     clean = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    done = subprocess.run(
-        [PYTHON, ENV / "run.py", path],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**clean, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", "HF_HUB_OFFLINE": "1", **environment},
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-4000:]
-    return json.loads((folder / "out.json").read_text()), said
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(
+            [PYTHON, ENV / "run.py", *files.values()],
+            stdout=said,
+            stderr=said,
+            env={**clean, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", "HF_HUB_OFFLINE": "1", **environment},
+        )
+    for name in jobs:
+        out = folder / f"{name}.out.json"
+        while not out.exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert out.exists(), (folder / "said").read_text()[-4000:]
+        yield name, json.loads(out.read_text())
+    assert process.wait() == 0, (folder / "said").read_text()[-4000:]
 
 
 def write_text(path: Path, seed: int = 0) -> None:

@@ -89,6 +89,15 @@ _TORCH = Need("module", "torch", "needs torch: install the group `compute`")
 _SAEBENCH = Need("module", "sae_bench", "runs the real SAEBench: run it in envs/saebench")
 _HUB_MODEL = "needs a language model from a hub"
 
+_RAVEL = (
+    "needs a Gemma- or Llama-family model whose tokenizer begins texts with BOS, and the RAVEL data: a study names its folder "
+    "under metrics.ravel.data"
+)
+_JUDGE = (
+    "needs an LLM that judges: a study names its OpenAI-compatible endpoint and what it may cost under metrics.autointerp; "
+    "set OPENAI_API_KEY"
+)
+
 BUILT_IN = (
     Metric(
         "ground_truth",
@@ -155,13 +164,13 @@ BUILT_IN = (
         "ravel",
         ("disentanglement_score", "cause_score", "isolation_score"),
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} (Gemma or Llama) and the RAVEL data")),
+        needs=(_SAEBENCH, Need("never", "ravel_prompts", _RAVEL)),
     ),
     Metric(
         "autointerp",
-        ("autointerp_score",),
+        ("autointerp_score", "coverage"),
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("variable", "OPENAI_API_KEY", "needs an LLM's API: set OPENAI_API_KEY")),
+        needs=(_SAEBENCH, Need("variable", "OPENAI_API_KEY", _JUDGE)),
     ),
 )
 
