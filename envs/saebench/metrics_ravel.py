@@ -1,8 +1,8 @@
 """SAEBench's RAVEL on a given Gemma- or Llama-family model and local RAVEL data.
 
 The library's own `run_eval_single_sae` runs. What is put in its place: the tokenizer (it asks a hub for one by the model's
-name), and how it takes hold of a layer: it knows Gemma-2 and GPT-NeoX, and expects layers to return tuples, which
-transformers' no longer do (its `outputs[0]` would silently be the first prompt of the batch).
+name), and how it takes hold of a layer: it knows Gemma-2 and GPT-NeoX alone, and stops where a layer returns no tuple,
+as those of today's transformers.
 
 The job's `config`: fields of the library's RAVELEvalConfig (not model_name, random_seed and artifact_dir, which follow from
 the job). Its `data`: `ravel`, a folder with RAVEL's four files per entity class (`ravel_CLASS_attribute_to_prompts.json`,
@@ -27,7 +27,7 @@ import torch
 from run import BadInputError, row
 from sae_bench.evals.ravel import main as library
 from sae_bench.evals.ravel.eval_config import RAVELEvalConfig
-from sae_bench.evals.ravel.instance import RAVELInstance, get_instance_name
+from sae_bench.evals.ravel.instance import RAVELFilteredDataset, RAVELInstance, get_instance_name
 from sae_bench.sae_bench_utils import activation_collection
 
 COMPONENTS = {
@@ -38,6 +38,7 @@ COMPONENTS = {
 """Each component's name in the library's results."""
 FAMILIES = ("Gemma", "Llama")
 FILES = ("attribute_to_prompts", "prompt_to_split", "entity_attributes", "entity_to_split")
+MODEL_FREE = True  # takes transformers' own model, not the bridge
 NO_DATA = "needs the RAVEL data (metrics.ravel.data names its folder): adamkarvonen/ravel_prompts on the hub"
 
 
@@ -111,18 +112,22 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def in_place(hf: Any, tokenizer: Any) -> Iterator[None]:
-    """The library with this model's layers and tokenizer, and a word where pairs fill no batch."""
+    """The library with this model's layers and tokenizer.
+
+    Raises:
+        TooFewPairsError: no batch to train the mask on, or to hold out; the library would score an untrained mask.
+    """
     given = type("Given", (), {"from_pretrained": staticmethod(lambda *_, **__: tokenizer)})
     loaders = library.create_dataloaders
 
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            found = loaders(*args, **kwargs)
-        except ValueError as error:  # `max()` of no pairs
-            raise TooFewPairsError(str(error)) from error
-        if not all(found):
-            raise TooFewPairsError("the pairs of prompts fill no batch of training or of validation")
-        return found
+    def checked(
+        cause_base: list, cause_source: list, iso_base: list, iso_source: list, _: Any, config: Any, train_test_split: float
+    ) -> Any:
+        batch, pairs = config.llm_batch_size, len(cause_base) + len(iso_base)
+        held_in = int(pairs * train_test_split)
+        if min(held_in, pairs - held_in) < batch:
+            raise TooFewPairsError(f"{pairs} pairs of prompts fill no batch of {batch} to train on, or to hold out")
+        return loaders(cause_base, cause_source, iso_base, iso_source, hf, config, train_test_split)
 
     with (
         patch.object(library, "AutoTokenizer", given),
@@ -186,14 +191,25 @@ def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[
     config = eval_config(job, _cache(job))
     if not all((_cache(job) / _known_file(config, c)).exists() for c in config.entity_attribute_selection):
         _fill(job, hf, tokenizer)
+    if why := _unknown(config):
+        return _nothing("too_few_rows", why)
     try:
         with in_place(hf, tokenizer):
             averages, single = library.run_eval_single_sae(config, sae, hf, job["device"], config.artifact_dir)
     except TooFewPairsError as error:
-        return _nothing("too_few_rows", f"{error}; the model completes too few prompts rightly")
-    except ValueError as error:
-        return _nothing("failed", f"SAEBench: {' '.join(str(error).split())}")
+        return _nothing("too_few_rows", str(error))
     return list(_rows(config, averages, single))
+
+
+def _unknown(config: RAVELEvalConfig) -> str | None:
+    """Why there are no pairs: the model completes an attribute's prompts rightly for fewer than two labels."""
+    for entity_class, attributes in config.entity_attribute_selection.items():
+        known = RAVELFilteredDataset.load(str(Path(config.artifact_dir) / _known_file(config, entity_class)))
+        for attribute in attributes:
+            labels = {prompt.attribute_label for prompt in known.get_prompts_by_attribute(attribute)}
+            if len(labels) < 2:
+                return f"the model rightly completes {entity_class}'s {attribute} for {len(labels)} labels: too few for a pair"
+    return None
 
 
 def _nothing(status: str, reason: str) -> list[dict[str, Any]]:

@@ -21,7 +21,14 @@ from sae_assay.saes import formats
 ENV = Path(__file__).parents[2] / "envs" / "saebench"
 PYTHON = ENV / ".venv" / "bin" / "python"
 D, LAYERS = 32, 2
-COUNTRIES = {"France": "Europe", "Spain": "Europe", "Japan": "Asia", "India": "Asia", "Kenya": "Africa", "Egypt": "Africa"}
+COUNTRIES = {
+    "France": "Europe",
+    "Spain": "Europe",
+    "Japan": "Asia",
+    "India": "Asia",
+    "Kenya": "Africa",
+    "Egypt": "Africa",
+}
 CITIES = {f"city{letter}": list(COUNTRIES)[i % 6] for i, letter in enumerate("abcdefghijklmnopqrstuvwx")}
 TEMPLATES = {
     "Country": ["the country of %s is", "%s lies in the country"],
@@ -153,3 +160,17 @@ def write_text(path: Path, seed: int = 0) -> None:
     words = [*short, *CITIES, *COUNTRIES]
     odds = [0.7 / len(short) if word in short else 0.3 / (len(words) - len(short)) for word in words]
     path.write_text(json.dumps([" ".join(rng.choice(words, 40, p=odds)) for _ in range(1000)]))
+
+
+def write_neox(folder: Path) -> None:
+    """A random model of a family that RAVEL is not for."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    words = tokenizer()
+    config = GPTNeoXConfig(
+        vocab_size=len(words), hidden_size=D, intermediate_size=D, num_hidden_layers=LAYERS, num_attention_heads=4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPTNeoXForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)

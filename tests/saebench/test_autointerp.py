@@ -64,7 +64,10 @@ JUDGES: dict[str, Any] = {
     "one": one_latent_is_refused,
     "echoes": echoes_the_key,
     "unauthorised": lambda *_: (401, {"error": {"message": "no such key"}}),
-    "expensive": lambda _, request: (200, completion("None" if is_scoring(request) else "activates on towns", EXPENSIVE)),
+    "expensive": lambda _, request: (
+        200,
+        completion("None" if is_scoring(request) else "activates on towns", EXPENSIVE),
+    ),
 }
 CHANGES: dict[str, dict[str, Any]] = {"slow": {"timeout_s": 0.3, "retries": 1}, "expensive": {"cap_usd": 0.12}}
 
@@ -125,7 +128,9 @@ def scores(done: SimpleNamespace, name: str) -> tuple[dict[str, Any], dict[str, 
     return mean, coverage, latents
 
 
-@pytest.mark.parametrize(("name", "share"), [("none", 10 / 14), ("all", 4 / 14), ("recovers", 10 / 14), ("limited", 10 / 14)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("none", 10 / 14), ("all", 4 / 14), ("recovers", 10 / 14), ("limited", 10 / 14)]
+)
 def test_scores_are_the_share_of_examples_told_rightly(done: SimpleNamespace, name: str, share: float) -> None:
     """SAEBench shows 14 examples, 2 of the strongest, 2 drawn by strength, 10 at random, which it counts as inactive."""
     mean, coverage, latents = scores(done, name)
@@ -199,7 +204,9 @@ def test_a_cap_below_the_estimate_is_refused_before_any_call(done: SimpleNamespa
 def test_the_cap_stops_a_judge_that_costs_more_than_estimated(done: SimpleNamespace) -> None:
     mean, _, latents = scores(done, "expensive")
     # A reply costs 0.105 USD, the cap is 0.12: what is asked after the first reply is refused.
-    assert {row["status"] for row in latents} == {"failed"} and "metrics.autointerp.cap_usd is 0.12 USD" in mean["reason"]
+    assert {row["status"] for row in latents} == {"failed"} and "metrics.autointerp.cap_usd is 0.12 USD" in mean[
+        "reason"
+    ]
     assert 1 <= len(done.judges["expensive"].requests) <= N
     kept = list((done.folder / "responses/expensive/replies").rglob("*.json"))
     assert len(kept) == len(done.judges["expensive"].requests)

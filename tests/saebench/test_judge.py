@@ -35,7 +35,9 @@ class Client:
         return outcome
 
 
-def make(folder: Path, *outcomes: Any, cap: float = 1.0, retries: int = 2, give_up_after: int = 10, seed: Any = None) -> Any:
+def make(
+    folder: Path, *outcomes: Any, cap: float = 1.0, retries: int = 2, give_up_after: int = 10, seed: Any = None
+) -> Any:
     return judge.Judge(
         Client(*outcomes),
         {"model": "m", "eval_seed": 0},
