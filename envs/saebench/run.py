@@ -18,7 +18,7 @@ The job, a JSON object:
     device   "cpu" or "cuda"
     out      where the answer goes
 
-`metrics_NAME.py` (`MODULES` says which) has `run(job, model, tokenizer, sae) -> rows`, and `fill(job, model, tokenizer)`,
+`metrics_METRIC.py` has `run(job, model, tokenizer, sae) -> rows`, and `fill(job, model, tokenizer)`,
 which builds the caches in a pass that no SAE is part of. Python's, numpy's and torch's global generators are seeded with
 `seed` right before either, but for a module with `UNSEEDED = True` in mode `library`: there the library itself seeds
 nothing. A module with `MODEL_FREE = True` scores from its caches: `run` gets no model. A row is what `row` returns.
@@ -41,15 +41,6 @@ from typing import Any
 
 os.environ.setdefault("JAXTYPING_DISABLE", "1")  # sparse probing trips over it where train and test sizes differ
 
-MODULES = {
-    "saebench_sparse_probing": "metrics_sparse_probing",
-    "saebench_tpp": "metrics_scr_and_tpp",
-    "saebench_scr": "metrics_scr_and_tpp",
-    "core": "metrics_core",
-    "absorption": "metrics_absorption",
-    "ravel": "metrics_ravel",
-    "autointerp": "metrics_autointerp",
-}
 PACKAGES = ("sae-bench", "sae-lens", "transformer-lens", "transformers", "torch", "numpy", "scikit-learn")
 
 
@@ -102,7 +93,7 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     """The rows of one job; none where it fills the caches."""
     import loading
 
-    metric = importlib.import_module(MODULES[job["metric"]])
+    metric = importlib.import_module(f"metrics_{job['metric']}")
     free = getattr(metric, "MODEL_FREE", False) and job["sae"] is not None
     model, tokenizer, sae = loading.load(job, with_model=not free)
     if job["mode"] != "library" or not getattr(metric, "UNSEEDED", False):

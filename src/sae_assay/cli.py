@@ -79,8 +79,8 @@ def metrics(as_json: Json = False) -> None:
 
     known = listing()
     lines = [
-        f"{m['name']:16} {m['hyper_parameter'] or '-':8} {'higher' if m['higher_is_better'] else 'lower':6} is better   "
-        f"{'can run' if m['can_run'] else 'cannot run: ' + m['reason']}"
+        f"{m['name']:24} {m['hyper_parameter'] or '-':8} {'higher' if m['higher_is_better'] else 'lower':6} is better   "
+        f"{'can run' if m['can_run'] else 'cannot run: ' + m['reason']}{', given ' + m['given'] if m['given'] else ''}"
         for m in known
     ]
     _print({"metrics": known}, as_json, "\n".join(lines))

@@ -47,6 +47,8 @@ def write_gguf(path: Path, seed: int = 0) -> Llama:
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(CONFIG.layers)
     writer.add_embedding_length(CONFIG.d_model)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_context_length(512)
     writer.add_head_count(CONFIG.heads)
     writer.add_head_count_kv(CONFIG.key_value_heads)
     writer.add_rope_freq_base(CONFIG.rope_base)
@@ -55,6 +57,8 @@ def write_gguf(path: Path, seed: int = 0) -> Llama:
     letters = [chr(ord("a") + i) for i in range(26)] + [str(i) for i in range(10)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
     writer.add_token_list(["<|end|>", *letters, "Ġ", "ab", "12"])
     writer.add_token_types([3] + [1] * 39)
     writer.add_token_merges(["a b", "1 2"])

@@ -38,7 +38,7 @@ class ExpectedJob:
 
 def jobs(plan: Plan) -> dict[str, ExpectedJob]:
     """Every job behind the study's report, by its key."""
-    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_tail(plan)]
+    found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_libraries(plan), *_tail(plan)]
     return {job.key: job for job in found}
 
 
@@ -179,6 +179,26 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         yield _job(rule, {}, "lm_score", inputs, batch.files(), plan.lm_score_settings(batch))
         rule, settings = rule_name("lm_sae_probes_score", batch.name), plan.lm_score_settings(batch, "sae_probes")
         yield _job(rule, {}, "lm_sae_probes", read, batch.files("sae_probes_"), settings)
+
+
+def _libraries(plan: Plan) -> Iterator[ExpectedJob]:
+    """Jobs of the real SAEBench."""
+    for substrate in plan.substrates("lm"):
+        for metric in plan.library_metrics(substrate):
+            environment = plan.library_environment(metric)
+            for seed in plan.evaluation_seeds:
+                words = {"substrate": substrate, "metric": metric, "seed": str(seed)}
+                inputs = [plan.registry, plan.lm_model(substrate), *environment]
+                outputs = [plan.library_cache(metric, seed, substrate)]
+                settings = plan.library_cache_settings(SimpleNamespace(**words))
+                yield _job("saebench_cache", words, "saebench_cache", inputs, outputs, settings)
+    for job in plan.library_jobs():
+        words = {"substrate": job.substrate, "sae": job.sae, "metric": job.metric, "seed": job.seed}
+        inputs = [*_both(plan, job.substrate, [job.sae]), plan.lm_model(job.substrate)]
+        inputs += [plan.library_cache(job.metric, job.seed, job.substrate), *plan.library_environment(job.metric)]
+        outputs = [plan.score(job.seed, job.sae, job.substrate, f"{job.prefix}{job.metric}_")]
+        rule, settings = "saebench_repeat" if job.prefix else "saebench_score", plan.library_score_settings(job)
+        yield _job(rule, words, "saebench_score", inputs, outputs, settings)
 
 
 def _tail(plan: Plan) -> Iterator[ExpectedJob]:

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ GROUP = "sae_assay.metrics"
 class Need:
     """Something outside the project that a metric cannot do without.
 
-    kind: `module` (an importable package), `variable` (an environment variable) or `never` (not to be had offline).
+    kind: `module` (an importable package), `environment` (a folder with a synced environment of its own), `variable` (an
+    environment variable), `study` (the job finds out, and says `not_applicable`) or `never` (not to be had offline).
     """
 
-    kind: Literal["module", "variable", "never"]
+    kind: Literal["module", "environment", "variable", "study", "never"]
     name: str
     reason: str
 
@@ -33,7 +35,9 @@ class Need:
         """Whether it is not here."""
         if self.kind == "module":
             return find_spec(self.name) is None
-        return self.kind == "never" or not os.environ.get(self.name)
+        if self.kind == "environment":
+            return not Path(self.name, ".venv", "bin", "python").exists()
+        return self.kind == "never" or (self.kind == "variable" and not os.environ.get(self.name))
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,18 @@ class Metric:
 
     def describe(self) -> dict[str, Any]:
         """As `sae-assay metrics --json` lists it."""
-        reason = self.reason()
-        return {**asdict(self), "can_run": reason is None, "reason": reason}
+        reason, given = self.reason(), "; ".join(need.reason for need in self.needs if need.kind == "study")
+        return {**asdict(self), "can_run": reason is None, "reason": reason, "given": given or None}
 
 
 _TORCH = Need("module", "torch", "needs torch: install the group `compute`")
-_SAEBENCH = Need("module", "sae_bench", "runs the real SAEBench: run it in envs/saebench")
+_SAEBENCH = Need(
+    "environment",
+    "envs/saebench",
+    "runs the real SAEBench: install it with `uv sync --frozen --project envs/saebench` (Python 3.11 or 3.12)",
+)
+_SETS = Need("study", "sets", "labelled text with rows enough: the sae-probes package's, or SAEBench's own from a hub")
+_SPELLS = Need("study", "model", "a language model that spells: 20 first letters that a probe finds (Gemma-2-2b does)")
 _HUB_MODEL = "needs a language model from a hub"
 
 _RAVEL = (
@@ -148,17 +158,53 @@ BUILT_IN = (
     Metric("known_validity", ("score",), function="sae_assay.metrics.positive_controls:known_validity"),
     Metric("pure_noise", ("score",), function="sae_assay.metrics.positive_controls:pure_noise"),
     Metric(
-        "core",
-        ("explained_variance", "l0", "ce_loss_score"),
+        "saebench_sparse_probing",
+        ("accuracy", "accuracy_of_all"),
+        "k_probe",
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} and its text; `reconstruction` measures the same here")),
+        decoder=False,
+        needs=(_SAEBENCH, _SETS),
+    ),
+    Metric(
+        "saebench_tpp",
+        ("score", "intended", "unintended"),
+        "n",
+        substrates=("lm",),
+        needs=(_SAEBENCH, _SETS),
+        exceptions=("unintended",),
+    ),
+    Metric(
+        "saebench_scr",
+        ("score", "compatible", "direction_1", "direction_2"),
+        "n",
+        substrates=("lm",),
+        needs=(_SAEBENCH, _SETS),
+    ),
+    Metric(
+        "core",
+        (
+            "explained_variance_saebench",
+            "explained_variance_legacy",
+            "mse",
+            "cossim",
+            "l0",
+            "l1",
+            "l2_ratio",
+            "relative_reconstruction_bias",
+            "ce_loss_score",
+            "kl_div_score",
+            "frac_alive",
+        ),
+        substrates=("lm",),
+        needs=(_SAEBENCH,),
+        exceptions=("mse", "l0", "l1"),
     ),
     Metric(
         "absorption",
-        ("mean_absorption_fraction_score", "mean_full_absorption_score"),
+        ("mean_absorption_fraction", "full_absorption_rate", "num_split_features"),
         higher_is_better=False,
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} that can spell (Gemma-2-2b in the paper)")),
+        needs=(_SAEBENCH, _SPELLS),
     ),
     Metric(
         "ravel",

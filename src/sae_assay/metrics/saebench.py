@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STAMP = ".sae-assay-lock"
 UNFIT = "unfit.json"
+TEXT_ALONE = ("core",)  # metrics whose SAEs share nothing but their text
 _SHOWN = 1500  # characters of a traceback that an error repeats
 
 

@@ -21,12 +21,13 @@ class LibraryJobs(Settings):
         return "|".join(map(re.escape, LIBRARY))
 
     def library_environment(self, metric: str) -> list[str]:
-        """What ties a row to the audited version: the environment's lock and its own code."""
+        """What ties a row to the audited version: the environment's lock and the code that runs there for this metric."""
         section = self.study.metrics.library.get(metric)
         if section is None:
             raise KeyError(metric)
         folder = Path(section.environment)
-        files = [folder / "pyproject.toml", folder / "uv.lock", *folder.glob("*.py")]
+        shared = [file for file in folder.glob("*.py") if not file.name.startswith(("metrics_", "parity"))]
+        files = [folder / "pyproject.toml", folder / "uv.lock", folder / f"metrics_{metric}.py", *shared]
         return sorted(file.as_posix() for file in files)
 
     def ravel_files(self, metric: str) -> list[str]:

@@ -38,7 +38,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
             (folder / saebench.UNFIT).write_text(json.dumps(reason), encoding="utf-8")
         else:
             jobs = _jobs(inputs, params, folder, device)
-            environment.answers(jobs, Path(scratch))
+            if params["metric"] not in saebench.TEXT_ALONE:
+                environment.answers(jobs, Path(scratch))
         saebench.pack(folder, outputs.cache)
 
 

@@ -1,0 +1,5 @@
+"""Targeted probe perturbation by the real SAEBench."""
+
+from scr_and_tpp import MODEL_FREE, fill, run
+
+__all__ = ["MODEL_FREE", "fill", "run"]

