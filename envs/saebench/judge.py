@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ BYTES_PER_TOKEN, TOKENS_PER_MESSAGE, TOKENS_PER_REPLY = 3, 4, 3
 LONGEST_PAUSE_S = 60.0
 LONGEST_QUOTE = 200
 _MILLION = 1_000_000
+
+SHORTEST_SECRET = 8
+"""A shorter key is a word that an endpoint asks for and does not read; striking it out would maim replies."""
 
 Messages = list[dict[str, str]]
 
@@ -78,6 +81,18 @@ class Client(Protocol):
     def send(self, messages: Messages, max_tokens: int, seed: int | None) -> Reply: ...
 
 
+def key_of(environment: Mapping[str, str]) -> str | None:
+    """The key, or None.
+
+    Raises:
+        JudgeError: it has a character that no header can carry, and that an error message would quote.
+    """
+    key = environment.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise JudgeError(f"{KEY} has a character that no key has, a line break perhaps: set it again")
+    return key or None
+
+
 def prompt_tokens(messages: Messages) -> int:
     """About how many tokens a prompt has: its UTF-8 bytes by three, and the frame of every message."""
     texts = sum(-(-len(message["content"].encode()) // BYTES_PER_TOKEN) for message in messages)
@@ -114,7 +129,9 @@ class Budget:
         try:
             return float(json.loads(line)["usd"])
         except (ValueError, KeyError, TypeError):
-            raise JudgeError(f"{self.path} has a line that cannot be read ({line[:40]!r}): correct what was spent") from None
+            raise JudgeError(
+                f"{self.path} has a line that cannot be read ({line[:40]!r}): correct what was spent"
+            ) from None
 
     def spent(self) -> float:
         """Dollars spent or reserved so far."""
@@ -295,7 +312,7 @@ class OpenAIClient:
         self._key, self.model, self.timeout_s = key, model, timeout_s
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]")
+        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_SECRET else text
 
     def send(self, messages: Messages, max_tokens: int, seed: int | None) -> Reply:
         """One request, no retries."""

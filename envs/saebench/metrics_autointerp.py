@@ -23,7 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from judge import KEY, Budget, Judge, JudgeError, Limits, OpenAIClient, Prices, Responses
+from judge import KEY, Budget, Judge, JudgeError, Limits, OpenAIClient, Prices, Responses, key_of
 from run import BadInputError, row
 from sae_bench.evals.autointerp import main as library
 from sae_bench.evals.autointerp.eval_config import AutoInterpEvalConfig
@@ -161,7 +161,9 @@ def fill(job: dict[str, Any], model: Any, tokenizer: Any) -> None:
                 config.dataset_name, config.llm_context_size, config.total_tokens, tokenizer
             )
         except AssertionError:
-            problem = f"has no {config.total_tokens} tokens: SAEBench takes texts of more than 100 characters, 5 for a token"
+            problem = (
+                f"has no {config.total_tokens} tokens: SAEBench takes texts of more than 100 characters, 5 for a token"
+            )
             raise BadInputError(str(job["data"]["text"]), problem, "give more text, or ask for fewer tokens") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
@@ -180,9 +182,18 @@ def _artifacts(job: dict[str, Any]) -> Path:
 
 def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[str, Any]]:
     """A row for every latent that was chosen, the library's mean over them, and the share that has a score."""
-    key = os.environ.get(KEY, "").strip()
-    if not key:
-        return [row(c, None, status="not_applicable", reason=NO_KEY) for c in COMPONENTS]
+    try:
+        key = key_of(os.environ)
+        return _judged(job, model, tokenizer, sae, key) if key else _nothing(NO_KEY)
+    except JudgeError as error:  # of the key, or of the file of what was spent
+        raise BadInputError("autointerp", str(error), "correct it and run again") from None
+
+
+def _nothing(reason: str) -> list[dict[str, Any]]:
+    return [row(component, None, status="not_applicable", reason=reason) for component in COMPONENTS]
+
+
+def _judged(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any, key: str) -> list[dict[str, Any]]:
     config = eval_config(job)
     if not _tokens_path(job, config).exists():
         fill(job, model, tokenizer)

@@ -121,7 +121,13 @@ def in_place(hf: Any, tokenizer: Any) -> Iterator[None]:
     loaders = library.create_dataloaders
 
     def checked(
-        cause_base: list, cause_source: list, iso_base: list, iso_source: list, _: Any, config: Any, train_test_split: float
+        cause_base: list,
+        cause_source: list,
+        iso_base: list,
+        iso_source: list,
+        _: Any,
+        config: Any,
+        train_test_split: float,
     ) -> Any:
         batch, pairs = config.llm_batch_size, len(cause_base) + len(iso_base)
         held_in = int(pairs * train_test_split)
@@ -137,9 +143,17 @@ def in_place(hf: Any, tokenizer: Any) -> Iterator[None]:
         yield
 
 
+def load_hf(job: dict[str, Any]) -> tuple[Any, Any]:
+    """transformers' model and its tokenizer; Gemma attends as the library has it, without a fused kernel."""
+    hf, tokenizer = loading.load_hf(job["model"], job["device"])
+    if hf.config.architectures[0].startswith("Gemma"):
+        hf.set_attn_implementation("eager")
+    return hf, tokenizer
+
+
 def fill(job: dict[str, Any], model: Any, tokenizer: Any) -> None:
     """Find what the model knows once for all SAEs of a seed: prompts that it completes rightly, most known entities."""
-    hf, tokenizer = loading.load_hf(job["model"], job["device"])
+    hf, tokenizer = load_hf(job)
     if unmet(job, hf.config.architectures[0], tokenizer) is None:
         _fill(job, hf, tokenizer)
 
@@ -184,7 +198,7 @@ def _cache(job: dict[str, Any]) -> Path:
 
 def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[str, Any]]:
     """Rows of the three components: of every attribute, of every entity class, and of all."""
-    hf, tokenizer = loading.load_hf(job["model"], job["device"])
+    hf, tokenizer = load_hf(job)
     if why := unmet(job, hf.config.architectures[0], tokenizer):
         return _nothing("not_applicable", why)
     hf.requires_grad_(False)  # the mask alone is trained

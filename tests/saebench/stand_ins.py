@@ -162,15 +162,15 @@ def write_text(path: Path, seed: int = 0) -> None:
     path.write_text(json.dumps([" ".join(rng.choice(words, 40, p=odds)) for _ in range(1000)]))
 
 
-def write_neox(folder: Path) -> None:
-    """A random model of a family that RAVEL is not for."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+def write_random(folder: Path, family: str, **config: Any) -> None:
+    """A random model of another family (`GPTNeoX`, `Gemma2`), which knows no city."""
+    import transformers
 
     words = tokenizer()
-    config = GPTNeoXConfig(
-        vocab_size=len(words), hidden_size=D, intermediate_size=D, num_hidden_layers=LAYERS, num_attention_heads=4
-    )
+    sizes = {"hidden_size": D, "intermediate_size": D, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+    tokens = {"vocab_size": len(words), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    made = getattr(transformers, f"{family}Config")(**sizes, **tokens, **config)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        GPTNeoXForCausalLM(config).save_pretrained(folder)
+        getattr(transformers, f"{family}ForCausalLM")(made).save_pretrained(folder)
     words.save_pretrained(folder)

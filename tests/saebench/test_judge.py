@@ -63,6 +63,15 @@ def test_tokens_and_prices() -> None:
     assert PRICES.usd(1_000_000, 500_000) == 6.0
 
 
+def test_the_key_is_one_line_of_the_environment() -> None:
+    assert judge.key_of({}) is None and judge.key_of({judge.KEY: " \n"}) is None
+    assert judge.key_of({judge.KEY: "sk-1234\n"}) == "sk-1234"
+    for wrong in ("sk-12\n34", "sk-\u2026"):
+        with pytest.raises(judge.JudgeError, match="has a character that no key has") as caught:
+            judge.key_of({judge.KEY: wrong})
+        assert "sk-" not in str(caught.value)
+
+
 def test_what_a_call_cost_is_what_the_endpoint_counted(tmp_path: Path) -> None:
     one = make(tmp_path, judge.Reply("yes", prompt=1000, completion=100))
     assert one.estimate(QUESTION, 50) == pytest.approx((131 * 2 + 50 * 8) / 1e6)

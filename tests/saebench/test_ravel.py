@@ -47,7 +47,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     stand_ins.write_llama(folder / "llama")
     stand_ins.write_llama(folder / "untaught", steps=0)
     stand_ins.write_llama(folder / "no_bos", steps=0, begins=False)
-    stand_ins.write_neox(folder / "neox")
+    stand_ins.write_random(folder / "neox", "GPTNeoX")
+    stand_ins.write_random(folder / "gemma", "Gemma2", num_key_value_heads=2, head_dim=8)
     stand_ins.write_sae(folder / "sae")
     stand_ins.write_ravel(folder / "ravel")
     stand_ins.write_ravel(folder / "torn")
@@ -62,6 +63,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         "warm": job(folder, "llama", 0, "c", **fast),
         "large_batch": job(folder, "llama", 0, "a", llm_batch_size=64),
         "untaught": job(folder, "untaught", 0, "d"),
+        "gemma": job(folder, "gemma", 0, "k"),
         "no_bos": job(folder, "no_bos", 0, "e"),
         "neox": job(folder, "neox", 0, "f"),
         "no_data": job(folder, "llama", 0, "g") | {"data": {"ravel": None}},
@@ -109,6 +111,7 @@ def test_the_first_sae_of_a_seed_is_scored_as_the_next(answers: dict[str, dict[s
     [
         ("large_batch", "too_few_rows", "96 pairs of prompts fill no batch of 64"),
         ("untaught", "too_few_rows", "the model rightly completes city's "),
+        ("gemma", "too_few_rows", "the model rightly completes city's "),
         ("no_bos", "not_applicable", "begins every text with a BOS token"),
         ("neox", "not_applicable", "families Gemma or Llama; this one is a GPTNeoXForCausalLM"),
         ("no_data", "not_applicable", "needs the RAVEL data"),
