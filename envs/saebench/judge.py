@@ -61,7 +61,7 @@ class Reply:
     completion: int | None = None
 
 
-class Failure(Exception):  # noqa: N818 - it is an outcome of a call, and not yet an error
+class Failure(Exception):
     """A call without an answer.
 
     Args:

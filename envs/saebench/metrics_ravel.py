@@ -12,7 +12,6 @@ the job). Its `data`: `ravel`, a folder with RAVEL's four files per entity class
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -169,7 +168,8 @@ def _fill(job: dict[str, Any], hf: Any, tokenizer: Any) -> None:
         for entity_class in config.entity_attribute_selection:
             with in_place(hf, tokenizer), torch.no_grad():
                 _known(config, entity_class, hf, tokenizer)
-            os.replace(Path(folder) / _known_file(config, entity_class), cache / _known_file(config, entity_class))
+            name = _known_file(config, entity_class)
+            (Path(folder) / name).replace(cache / name)
 
 
 def _known(config: RAVELEvalConfig, entity_class: str, hf: Any, tokenizer: Any) -> None:
