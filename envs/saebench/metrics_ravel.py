@@ -145,7 +145,7 @@ def in_place(hf: Any, tokenizer: Any) -> Iterator[None]:
 def load_hf(job: dict[str, Any]) -> tuple[Any, Any]:
     """transformers' model and its tokenizer; Gemma attends as the library has it, without a fused kernel."""
     hf, tokenizer = loading.load_hf(job["model"], job["device"])
-    if hf.config.architectures[0].startswith("Gemma"):
+    if type(hf).__name__.startswith("Gemma"):
         hf.set_attn_implementation("eager")
     return hf, tokenizer
 
@@ -153,7 +153,7 @@ def load_hf(job: dict[str, Any]) -> tuple[Any, Any]:
 def fill(job: dict[str, Any], model: Any, tokenizer: Any) -> None:
     """Find what the model knows once for all SAEs of a seed: prompts that it completes rightly, most known entities."""
     hf, tokenizer = load_hf(job)
-    if unmet(job, hf.config.architectures[0], tokenizer) is None:
+    if unmet(job, type(hf).__name__, tokenizer) is None:
         _fill(job, hf, tokenizer)
 
 
@@ -199,7 +199,7 @@ def _cache(job: dict[str, Any]) -> Path:
 def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[str, Any]]:
     """Rows of the three components: of every attribute, of every entity class, and of all."""
     hf, tokenizer = load_hf(job)
-    if why := unmet(job, hf.config.architectures[0], tokenizer):
+    if why := unmet(job, type(hf).__name__, tokenizer):
         return _nothing("not_applicable", why)
     hf.requires_grad_(False)  # the mask alone is trained
     config = eval_config(job, _cache(job))
