@@ -23,7 +23,7 @@ which builds the caches in a pass that no SAE is part of. Python's, numpy's and 
 `seed` right before either, but for a module with `UNSEEDED = True` in mode `library`: there the library itself seeds
 nothing. A module with `MODEL_FREE = True` scores from its caches: `run` gets no model. A row is what `row` returns.
 
-The answer, written whole or not at all: {"rows": [...], "versions": {...}}, or {"error": {where, problem, remedy}} where
+The answer, written whole or not at all: {"rows": [...], "versions": {...}, "cpu_seconds": of the metric alone}, or {"error": {where, problem, remedy}} where
 the input does not fit. An unforeseen error leaves no answer, a traceback and a return code that is not 0.
 """
 
@@ -35,6 +35,7 @@ import json
 import os
 import random
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,13 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     model, tokenizer, sae = loading.load(job, with_model=not free)
     if job["mode"] != "library" or not getattr(metric, "UNSEEDED", False):
         seed_everything(job["seed"])
+    started, rows = time.process_time(), []
     if sae is None:
         metric.fill(job, model, tokenizer)
-        rows = []
     else:
         rows = metric.run(job, model, tokenizer, sae)
-    return {"rows": rows, "versions": {name: version(name) for name in PACKAGES}}
+    spent = {"cpu_seconds": round(time.process_time() - started, 3)}
+    return {"rows": rows, "versions": {name: version(name) for name in PACKAGES}, **spent}
 
 
 def main(path: str) -> None:

@@ -96,7 +96,7 @@ class Environment:
         found = json.loads(out.read_text(encoding="utf-8"))
         if error := found.get("error"):
             raise AssayError(error["where"], error["problem"], error["remedy"])
-        print(json.dumps(found["versions"]))
+        print(json.dumps({name: found[name] for name in ("versions", "cpu_seconds") if name in found}))
         return list(found["rows"])
 
 
