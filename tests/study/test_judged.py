@@ -22,7 +22,7 @@ JUDGE = {"endpoint": "https://api.example.org/v1", "cap_usd": 2.0, "usd_per_mill
 def study(tmp_path: Path, **metrics: Any) -> Path:
     """The shipped study of SAEBench with other metrics: 2 SAEs, 2 evaluation seeds, one SAE scored twice at one."""
     raw = yaml.safe_load((ROOT / "studies/saebench.yaml").read_text())
-    raw["metrics"], raw["scorecard"]["primary"] = metrics, {}
+    raw["metrics"], raw["scorecard"]["primary"] = {"reconstruction": {}, **metrics}, {}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path

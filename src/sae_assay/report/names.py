@@ -43,6 +43,8 @@ METRICS: dict[str, str] = {
     "saebench_scr": "SAEBench’s SCR",
     "core": "SAEBench’s core",
     "absorption": "Absorption",
+    "ravel": "RAVEL",
+    "autointerp": "AutoInterp",
 }
 """Display names, in the order in which metrics are shown everywhere."""
 
