@@ -2,11 +2,15 @@
 # a pass that no SAE is part of; then one job scores an SAE by one metric at one evaluation seed, in every mode.
 
 
+plan.check_judge()
+
+
 rule saebench_cache:
     input:
         registry=plan.registry,
         model=lambda w: plan.lm_model(w.substrate),
         environment=lambda w: plan.library_environment(w.metric),
+        ravel=lambda w: plan.ravel_files(w.metric),
     output:
         cache=update(plan.library_cache("{metric}", "{seed}")),
     params:

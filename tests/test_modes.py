@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import get_args
 
 from sae_assay import modes
 
@@ -20,7 +21,7 @@ def test_every_single_repair_repairs_what_it_names_and_nothing_else() -> None:
             assert done == {mode.removeprefix("fix_")}
     assert not any(asdict(modes.REPAIRS["saebench"]).values())
     assert asdict(modes.REPAIRS["strict"]) == {**dict.fromkeys(asdict(modes.Repairs()), True), "direction": False}
-    assert list(modes.REPAIRS) == list(modes.MODES)
+    assert [*modes.REPAIRS, *get_args(modes.LibraryMode)] == list(modes.MODES)
 
 
 def test_modes_that_repair_the_scoring_alone_use_saebenchs_rows() -> None:

@@ -9,6 +9,7 @@ The job, a JSON object:
     layer    L
     sae      a folder in SAELens's format (cfg.json, sae_weights.safetensors); null to fill the caches alone
     seed     the evaluation seed
+    repeat   0, or 1 for a second scoring at one seed (0 where it is left out)
     mode     "library": SAEBench as it is; "reseeded": the seed also moves what the library leaves fixed
     cache    a folder for what this seed's SAEs share: activations, probes on them
     config   the metric's own settings, by SAEBench's names
@@ -22,7 +23,7 @@ which builds the caches in a pass that no SAE is part of. Python's, numpy's and 
 `seed` right before either, but for a module with `UNSEEDED = True` in mode `library`: there the library itself seeds
 nothing. A module with `MODEL_FREE = True` scores from its caches: `run` gets no model. A row is what `row` returns.
 
-The answer, written whole or not at all: {"rows": [...], "versions": {...}}, or {"error": {where, problem, remedy}} where
+The answer, written whole or not at all: {"rows": [...], "versions": {...}, "cpu_seconds": of the metric alone}, or {"error": {where, problem, remedy}} where
 the input does not fit. An unforeseen error leaves no answer, a traceback and a return code that is not 0.
 """
 
@@ -34,6 +35,7 @@ import json
 import os
 import random
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,12 +99,13 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     model, tokenizer, sae = loading.load(job, with_model=not free)
     if job["mode"] != "library" or not getattr(metric, "UNSEEDED", False):
         seed_everything(job["seed"])
+    started, rows = time.process_time(), []
     if sae is None:
         metric.fill(job, model, tokenizer)
-        rows = []
     else:
         rows = metric.run(job, model, tokenizer, sae)
-    return {"rows": rows, "versions": {name: version(name) for name in PACKAGES}}
+    spent = {"cpu_seconds": round(time.process_time() - started, 3)}
+    return {"rows": rows, "versions": {name: version(name) for name in PACKAGES}, **spent}
 
 
 def main(path: str) -> None:

@@ -51,7 +51,7 @@ def run(job: dict[str, Any], model: Any, tokenizer: Any, sae: Any) -> list[dict[
     with _Recorder() as seen:
         results, _ = library.run_eval_single_sae(config, sae, model, job["device"], job["cache"], True)
     if config.perform_scr:
-        return rows + [found for name, one in zip(config.dataset_names, seen.calls, strict=True) for found in _scr(name, one)]
+        return rows + [found for name, one in zip(_pairs(config), seen.calls, strict=True) for found in _scr(name, one)]
     return rows + [
         row(part, results[f"{name}_tpp_results"][f"tpp_threshold_{n}_{key}"], task=name, hp=("n", n))
         for name in config.dataset_names
@@ -84,6 +84,16 @@ def _configured(job: dict[str, Any]) -> tuple[ScrAndTppEvalConfig, list[dict[str
         for part in _components(config)
     ]
     return config, rows
+
+
+def _pairs(config: ScrAndTppEvalConfig) -> list[str]:
+    """Tasks in the library's order: a crossing's name, or a data set of the hub with the pair of values that it pairs."""
+    lookup = config.column1_vals_lookup
+    return [
+        name if len(lookup[name]) == 1 else f"{name} {first} / {second}"
+        for name in config.dataset_names
+        for first, second in lookup[name]
+    ]
 
 
 def _components(config: ScrAndTppEvalConfig) -> tuple[str, ...]:

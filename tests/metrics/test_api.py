@@ -14,7 +14,10 @@ from sae_assay.metrics.records import record
 from sae_assay.tables.scores import RANGES
 
 
-def test_every_metric_of_the_paper_is_known_and_gives_a_reason_where_it_cannot_run() -> None:
+def test_every_metric_of_the_paper_is_known_and_gives_a_reason_where_it_cannot_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     listed = {m["name"]: m for m in api.listing()}
     assert {
         "ground_truth",
@@ -28,7 +31,8 @@ def test_every_metric_of_the_paper_is_known_and_gives_a_reason_where_it_cannot_r
         "autointerp",
     } <= set(listed)
     assert all(m["can_run"] or m["reason"] for m in listed.values())
-    assert not listed["ravel"]["can_run"] and listed["tpp"]["can_run"]
+    assert not listed["autointerp"]["can_run"] and "set OPENAI_API_KEY" in listed["autointerp"]["reason"]
+    assert listed["tpp"]["can_run"] and "RAVEL's data (metrics.ravel.data)" in listed["ravel"]["given"]
 
 
 def test_listing_imports_no_torch() -> None:

@@ -83,6 +83,20 @@ def test_published_saes_join_the_panel_and_may_be_bases(tmp_path: Path) -> None:
     assert plan.world_settings(wildcards)["published_world"]["variant"] == "superposition/d-512"
 
 
+def test_a_study_without_the_real_saebench_reads_as_it_did_before_there_was_any() -> None:
+    plan = Plan(Study.load(ROOT / "config.yaml"))
+    assert set(plan.choices()["metrics"]) == set(plan.design()["metrics"]) == set(DEFAULT["metrics"])
+    assert plan.library_jobs() == [] and not any("saebench" in path for path in plan.score_files())
+
+
+def test_the_real_saebench_has_a_job_per_sae_metric_and_seed_and_a_cache_per_metric_and_seed() -> None:
+    plan = Plan(Study.load(ROOT / "studies/saebench.yaml"))
+    jobs = [(job.sae, job.metric, job.seed, job.prefix) for job in plan.library_jobs()]
+    assert len(set(jobs)) == len(jobs) == 5 * (2 * 2 + 1)  # metrics x (SAEs x seeds + one repeat)
+    caches = plan.library_caches("smollm2")
+    assert len(set(caches)) == 5 * 2 and set(caches) < set(plan.family("activations"))
+
+
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:
     mini = Study.load(ROOT / "config.yaml").substrates["mini"]
     steps = mini.snapshot_steps
@@ -119,6 +133,17 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
         (lambda c: c["scorecard"]["primary"]["sae_probes"].update(component="acc"), ["component is 'acc'", "auc"]),
         (lambda c: c["scorecard"]["primary"]["pure_noise"].update(hp=3), ["pure_noise.hp is 3", "leave it out"]),
         (lambda c: c["metrics"].pop("scr"), ["scorecard.primary.scr is declared", "metrics.scr is not"]),
+        (lambda c: c["metrics"].update(saebench_tpp={"n": [500]}), ["saebench_tpp", "500", "d_sae"]),
+        (lambda c: c["metrics"].update(core={"modes": ["strict"]}), ["core.modes", "library"]),
+        (lambda c: c["metrics"].update(core={"environment": "/tmp"}), ["core.environment", "/tmp"]),
+        (lambda c: c["metrics"].update(absorption={"letters": 3}), ["absorption.letters", "known keys", "min_letters"]),
+        (
+            lambda c: (
+                c["metrics"].update(saebench_scr={"n": [2]}),
+                c["substrates"]["smollm2"]["lm"].pop("scr_crossings"),
+            ),
+            ["saebench_scr needs", "scr_crossings"],
+        ),
         (lambda c: c["substrates"]["mini"]["panel"]["batchtopk"].update(l0=[200]), ["batchtopk", "200", "d_sae"]),
         (lambda c: c["substrates"]["mini"]["panel"].update(topkk={"l0": [3]}), ["topkk"]),
         (lambda c: c["substrates"]["mini"]["training"].update(lr="fast"), ["training.lr", "fast"]),

@@ -7,16 +7,20 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
+import torch
 import yaml
 from tests.lms.stand_in import write_gguf
 from tests.project import ROOT, Project, project_of
 
 from sae_assay.audit.expected import jobs
+from sae_assay.metrics import probes, saebench, tpp
+from sae_assay.metrics.ablation import with_padding
 from sae_assay.plan import Plan
+from sae_assay.saes import encoder
 from sae_assay.study import Study
 
 PYTHON = ROOT / "envs/saebench/.venv/bin/python"
@@ -170,3 +174,41 @@ def test_another_version_of_the_environment_is_another_input(scored: Project) ->
     assert planned["saebench_cache"] == 2 and "saebench_repeat" in planned
     scored.edit("envs/saebench/metrics_core.py", "LIBRARY_SEED = 43", "LIBRARY_SEED = 42")
     assert scored.planned() == {}
+
+
+def test_our_fast_tpp_gives_the_librarys_scores_on_its_draws(scored: Project, tmp_path: Path) -> None:
+    """On token activations of the language model: pads and special tokens as SAEBench counts them."""
+    saebench.unpack(scored.path / "data/activations/library/lm/saebench_tpp_42.tar", tmp_path)
+    stored = torch.load(tmp_path / "library/cache/97_news_class_activations.pt")
+    sae = encoder.load(scored.path / "data/saes/library/lm" / SAE)
+    train, test = (_pooled(sae, torch.stack(list(stored[part].values()))) for part in ("train", "test"))
+    generator = torch.Generator().manual_seed(42)
+    classes, m, r = len(train.raw), train.raw.shape[1], test.raw.shape[1]
+    rows = torch.arange(classes * m).view(classes, m)
+    held = classes * m + torch.arange(classes * r).view(classes, r)
+    plans = [probes.plan(list(rows), list(held), c, sae.d_in, generator) for c in range(classes)]
+    trained = probes.train(torch.cat([train.raw.flatten(0, 1), test.raw.flatten(0, 1)]), plans)
+    draws = tpp.draw(classes, m, r, 2, generator, torch.Generator().manual_seed(42))
+    inputs = tpp.TppInput("t", None, train.latents, test.ablated, test.raw, sae.W_dec, trained)
+    ours = {(one["component"], one["hp_value"]): one["value"] for one in tpp.saebench(inputs, draws, [2, 10])}
+    found = rows_of(scored, "saebench_tpp").filter(mode="library", eval_seed=42)
+    theirs = {(one["component"], one["hp_value"]): one["value"] for one in found.iter_rows(named=True)}
+    assert theirs == pytest.approx(ours, abs=1e-6) and len({round(v, 4) for v in ours.values()}) > 2
+
+
+class _Pooled(NamedTuple):
+    raw: torch.Tensor
+    latents: torch.Tensor
+    ablated: torch.Tensor
+
+
+def _pooled(sae: encoder.LightSAE, tokens: torch.Tensor) -> _Pooled:
+    """Means over counted tokens of [classes, rows, length, d]; SAEBench's masked tokens are all zeros."""
+    counted = (tokens.sum(-1) != 0).float()
+    count = counted.sum(-1, keepdim=True)
+    flat = sae.encode(tokens.flatten(0, 2)).view(*tokens.shape[:3], -1)
+    latents = (flat * counted[..., None]).sum(2) / count
+    ratio = (1 - counted).sum(-1) / count[..., 0]
+    zero = sae.encode(torch.zeros(1, sae.d_in))[0]
+    ablated = with_padding(latents.flatten(0, 1), ratio.flatten(), zero).view_as(latents)
+    return _Pooled(tokens.sum(2) / count, latents, ablated)

@@ -198,7 +198,7 @@ def _libraries(plan: Plan) -> Iterator[ExpectedJob]:
             environment = plan.library_environment(metric)
             for seed in plan.evaluation_seeds:
                 words = {"substrate": substrate, "metric": metric, "seed": str(seed)}
-                inputs = [plan.registry, plan.lm_model(substrate), *environment]
+                inputs = [plan.registry, plan.lm_model(substrate), *environment, *plan.ravel_files(metric)]
                 outputs = [plan.library_cache(metric, seed, substrate)]
                 settings = plan.library_cache_settings(SimpleNamespace(**words))
                 yield _job("saebench_cache", words, "saebench_cache", inputs, outputs, settings)

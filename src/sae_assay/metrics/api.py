@@ -97,7 +97,13 @@ _SAEBENCH = Need(
 )
 _SETS = Need("study", "sets", "labelled text with rows enough: the sae-probes package's, or SAEBench's own from a hub")
 _SPELLS = Need("study", "model", "a language model that spells: 20 first letters that a probe finds (Gemma-2-2b does)")
-_HUB_MODEL = "needs a language model from a hub"
+_RAVEL = Need(
+    "study",
+    "ravel",
+    "a Gemma- or Llama-family model whose tokenizer begins texts with BOS, and RAVEL's data (metrics.ravel.data)",
+)
+_JUDGE = Need("study", "judge", "an OpenAI-compatible endpoint and what it may cost (metrics.autointerp)")
+_KEY = Need("variable", "OPENAI_API_KEY", "needs an LLM that judges: set OPENAI_API_KEY")
 
 BUILT_IN = (
     Metric(
@@ -201,13 +207,13 @@ BUILT_IN = (
         "ravel",
         ("disentanglement_score", "cause_score", "isolation_score"),
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("never", "hub", f"{_HUB_MODEL} (Gemma or Llama) and the RAVEL data")),
+        needs=(_SAEBENCH, _RAVEL),
     ),
     Metric(
         "autointerp",
-        ("autointerp_score",),
+        ("autointerp_score", "coverage"),
         substrates=("lm",),
-        needs=(_SAEBENCH, Need("variable", "OPENAI_API_KEY", "needs an LLM's API: set OPENAI_API_KEY")),
+        needs=(_SAEBENCH, _JUDGE, _KEY),
     ),
 )
 

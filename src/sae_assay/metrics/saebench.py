@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assay.errors import AssayError
 from sae_assay.metrics.records import Record, record
+from sae_assay.study import judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +96,7 @@ class Environment:
         found = json.loads(out.read_text(encoding="utf-8"))
         if error := found.get("error"):
             raise AssayError(error["where"], error["problem"], error["remedy"])
-        print(json.dumps(found["versions"]))
+        print(json.dumps({name: found[name] for name in ("versions", "cpu_seconds") if name in found}))
         return list(found["rows"])
 
 
@@ -113,6 +114,8 @@ def config(metric: str, section: Mapping[str, Any], names: Mapping[str, list[str
         names: the substrate's sets: `binary`, `crossed`, `many`.
         text: the name of the text that core reads.
     """
+    if metric in ("ravel", "autointerp"):
+        return judged.config(metric, dict(section))
     sizes = {key: section[key] for key in ("train_rows", "test_rows") if key in section}
     common = {"llm_batch_size": section["llm_batch_size"]}
     reading = common | {"context_length": section["context"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sae_assay.errors import AssayError
 from sae_assay.plan.names import dump
 from sae_assay.plan.settings import Settings
 from sae_assay.study.metrics import COMPONENTS, LIBRARY
@@ -28,6 +29,27 @@ class LibraryJobs(Settings):
         shared = [file for file in folder.glob("*.py") if not file.name.startswith(("metrics_", "parity"))]
         files = [folder / "pyproject.toml", folder / "uv.lock", folder / f"metrics_{metric}.py", *shared]
         return sorted(file.as_posix() for file in files)
+
+    def ravel_files(self, metric: str) -> list[str]:
+        """RAVEL's own data, which its cache job reads."""
+        section = self.study.metrics.ravel
+        return section.files if section and metric == "ravel" else []
+
+    def check_judge(self) -> None:
+        """Refuse a study whose judge is likely to cost more than its cap, before any work.
+
+        Raises:
+            AssayError: names the estimate.
+        """
+        section = self.study.metrics.autointerp
+        if section is None:
+            return
+        jobs = [job for job in self.library_jobs() if job.metric == "autointerp"]
+        usd = section.estimate_usd(len(jobs) * len(section.modes))
+        if usd > section.cap_usd:
+            problem = f"is {section.cap_usd:g} USD, but {len(jobs)} jobs in {len(section.modes)} modes cost about {usd:.2f} USD"
+            remedy = "raise it, or ask for fewer latents, SAEs, seeds or modes"
+            raise AssayError("metrics.autointerp.cap_usd", problem, remedy)
 
     def library_jobs(self) -> list[SimpleNamespace]:
         """One namespace per score file: substrate, sae, metric, seed, and the prefix of a second scoring."""

@@ -38,6 +38,13 @@ METRICS: dict[str, str] = {
     "ground_truth": "Ground truth",
     "known_validity": "Known validity",
     "pure_noise": "Pure noise",
+    "saebench_sparse_probing": "SAEBench’s probing",
+    "saebench_tpp": "SAEBench’s TPP",
+    "saebench_scr": "SAEBench’s SCR",
+    "core": "SAEBench’s core",
+    "absorption": "Absorption",
+    "ravel": "RAVEL",
+    "autointerp": "AutoInterp",
 }
 """Display names, in the order in which metrics are shown everywhere."""
 

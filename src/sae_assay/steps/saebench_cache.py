@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sae_assay.lms.hub_model import HubModelFile
 from sae_assay.metrics import saebench
 from sae_assay.steps.lm_activations import draw_rows
 
+REPLIES = ".sae-assay/judge"
+"""Replies of a judge that were paid for, and what was spent, by study: no output, so that no failed job loses them."""
 SETS = "sets.json"
 """Names of the substrate's sets by kind, in the cache."""
 
@@ -51,6 +54,7 @@ def _jobs(inputs: Any, params: dict[str, Any], folder: Path, device: str) -> lis
     (folder / SETS).write_text(json.dumps(names), encoding="utf-8")
     for mode in modes:
         write_text(drawn, names, folder / mode, params, mode)
+        copy_ravel(list(inputs.get("ravel", [])), folder / mode)
     width = file.d_model
     return [{**library_job(folder, params, mode, inputs.model, width, device), "sae": None} for mode in modes]
 
@@ -71,6 +75,14 @@ def write_text(
             library_text.write_set(one, path, [*purpose, *seed], shuffled=reseeded)
     if not wanted:  # text without labels, as core reads it
         library_text.write_text(drawn, folder / "text.json")
+
+
+def copy_ravel(files: list[str], folder: Path) -> None:
+    """RAVEL's own data, if the study names any."""
+    if files:
+        (folder / "ravel").mkdir()
+    for file in files:
+        shutil.copy(file, folder / "ravel" / Path(file).name)
 
 
 def by_kind(lm: dict[str, Any], names: list[str]) -> dict[str, list[str]]:
@@ -98,7 +110,12 @@ def library_job(folder: Path, params: dict[str, Any], mode: str, model: str, wid
         "mode": mode,
         "cache": str(folder / mode / "cache"),
         "config": saebench.config(params["metric"], params["section"], listed, lm["text_input"]),
-        "data": {"sets": {file.stem: str(file) for file in files}, "text": str(folder / mode / "text.json")},
+        "data": {
+            "sets": {file.stem: str(file) for file in files},
+            "text": str(folder / mode / "text.json"),
+            "ravel": str(folder / mode / "ravel") if (folder / mode / "ravel").exists() else None,
+            "responses": str(Path(REPLIES, params["study"]).absolute()),
+        },
         "device": device,
     }
 

@@ -16,6 +16,7 @@ from sae_assay.steps.lm_score import check, columns
 from sae_assay.steps.saebench_cache import library_job
 from sae_assay.steps.score import table
 from sae_assay.tables import scores
+from sae_assay.tables.collect import REPEAT_PREFIX
 
 
 def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
@@ -39,9 +40,10 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
             parts = params["components"]
             found = [r for mode in section["modes"] for r in saebench.unfit(metric, parts, section, reason, mode)]
         else:
+            repeat = int(Path(outputs.scores).name.startswith(REPEAT_PREFIX))
             place = str(Path(inputs.card).parent.absolute())
             jobs = [
-                {**library_job(folder, params, mode, inputs.model, width, device), "sae": place}
+                {**library_job(folder, params, mode, inputs.model, width, device), "sae": place, "repeat": repeat}
                 for mode in section["modes"]
             ]
             answers = environment.answers(jobs, Path(scratch))

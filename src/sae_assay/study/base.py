@@ -27,6 +27,8 @@ MetricName = Literal[
     "saebench_scr",
     "core",
     "absorption",
+    "ravel",
+    "autointerp",
 ]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]

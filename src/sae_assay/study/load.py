@@ -38,6 +38,9 @@ class Seeds(Strict):
         return self
 
 
+_OWN_ON_LM = ("sparse_probing", "tpp", "scr", "reconstruction")  # scored together, in a file that is always there
+
+
 class Study(Strict):
     """A whole study, as one YAML file declares it."""
 
@@ -75,9 +78,20 @@ class Study(Strict):
                     raise ValueError(
                         f"metrics.{metric} has {too_large}, larger than substrates.{name}.d_sae {substrate.d_sae}"
                     )
+            self._check_library(name, substrate)
         for name, primary in self.scorecard.primary.items():
             self.metrics.check_primary(name, primary)
         return self
+
+    def _check_library(self, name: str, substrate: Substrate) -> None:
+        """Refuse what would end as a score file without a row."""
+        if substrate.lm is None or not self.metrics.library:
+            return
+        own = [metric for metric in _OWN_ON_LM if getattr(self.metrics, metric) is not None]
+        if not own:
+            raise ValueError(f"metrics has none of {', '.join(_OWN_ON_LM)} for {name}: declare one beside SAEBench's")
+        if self.metrics.saebench_scr and not substrate.lm.scr_crossings:
+            raise ValueError(f"metrics.saebench_scr needs substrates.{name}.lm.scr_crossings: pairs of binary sets")
 
     @property
     def hyper_parameters(self) -> dict[str, list[int]]:

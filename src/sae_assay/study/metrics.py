@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from sae_assay.modes import BASELINE, LibraryMode, ScrRepair, TppRepair, WholeMode
 from sae_assay.study.base import Fraction, MetricName, PositiveInt, Strict, no_repeats
+from sae_assay.study.judged import LibraryAutoInterp, LibraryRavel
 from sae_assay.study.library import Library, LibraryAblations, LibraryAbsorption, LibraryCore, LibraryProbing
 
 Repair = TypeVar("Repair", bound=str)
@@ -38,6 +39,8 @@ COMPONENTS: dict[MetricName, tuple[str, ...]] = {
         "frac_alive",
     ),
     "absorption": ("mean_absorption_fraction", "full_absorption_rate", "num_split_features"),
+    "ravel": ("disentanglement_score", "cause_score", "isolation_score"),
+    "autointerp": ("autointerp_score", "coverage"),
 }
 """What each metric measures, as rows of the score table name it."""
 LIBRARY: tuple[MetricName, ...] = (
@@ -46,6 +49,8 @@ LIBRARY: tuple[MetricName, ...] = (
     "saebench_scr",
     "core",
     "absorption",
+    "ravel",
+    "autointerp",
 )
 """Metrics that the real SAEBench computes."""
 
@@ -103,6 +108,8 @@ class Metrics(Strict):
     saebench_scr: LibraryAblations | None = None
     core: LibraryCore | None = None
     absorption: LibraryAbsorption | None = None
+    ravel: LibraryRavel | None = None
+    autointerp: LibraryAutoInterp | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_libraries(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
