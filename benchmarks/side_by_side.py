@@ -59,6 +59,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     from sae_assay.steps.lm_shards import open_text
 
     numerics.begin({})
+    stream.CHUNK_TOKENS = 2048  # so that few tokens beyond those that are trained on are read
     windows, calibration = stream.load_text(DATA / "training.safetensors")
     rows = open_text(str(MODEL), windows, LM, Texts.load(DATA / "text.safetensors").about["norm_limit"], "cpu")
     sizes, clock = [chosen.steps * BATCH], Clock()

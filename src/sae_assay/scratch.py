@@ -64,9 +64,13 @@ def settle(path: Path) -> None:
         os.close(handle)
 
 
-def move(source: Path, target: str | Path) -> None:
-    """Hand a finished file over to its job's output."""
-    shutil.move(source, target)
+def hand_over(source: Path, target: str | Path) -> None:
+    """Give a finished file to its job's output; it stays here until the whole folder goes, should the job be killed now."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
 
 
 def _modules() -> dict[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +102,43 @@ def test_passes_and_purposes_have_orders_of_their_own(rows: TokenRows) -> None:
 def test_blocks_without_a_batch_are_refused(rows: TokenRows) -> None:
     with pytest.raises(AssayError, match="no block of the stream holds 13 rows"):
         next(stream.batches(ModelBlocks(rows, [12, 12]), 13, ("t",)))
+
+
+def test_training_text_that_is_too_short_is_refused_before_the_model_runs() -> None:
+    from sae_assay.steps import lm_activations
+
+    windows, asked = text(), {"calibration_tokens": 20, "training_tokens": 100, "text_input": "some text"}
+    held, later = lm_activations._hold_out(windows, asked)
+    assert (held.lengths - 1).sum() >= 20 * 1.08 > (held.lengths[:-1] - 1).sum()
+    assert (later.lengths - 1).sum() >= 100 * 1.08 > (later.lengths[:-1] - 1).sum()
+    np.testing.assert_array_equal(np.concatenate([held.tokens, later.tokens]), windows.tokens[: len(held) + len(later)])
+    with pytest.raises(AssayError, match=r"lm.training_tokens: is 140, .* some text has \d+ tokens left"):
+        lm_activations._hold_out(windows, asked | {"training_tokens": 140})
+
+
+def test_a_model_of_another_width_or_without_the_hook_is_refused(tmp_path: Path) -> None:
+    from sae_assay.steps.lm_shards import open_text
+
+    stand_in.write_gguf(tmp_path / "model.gguf")
+    path, lm = str(tmp_path / "model.gguf"), {"hook": "blocks.1.hook_resid_post", "d_model": 24}
+    found, _ = open_text(path, text(), lm, LIMIT, "cpu").take(10, Position())
+    torch.testing.assert_close(found, whole()[:10], rtol=1e-4, atol=1e-4)
+    with pytest.raises(AssayError, match=r"lm.d_model: is 48, the model's residual stream has 24"):
+        open_text(path, text(), lm | {"d_model": 48}, LIMIT, "cpu")
+    with pytest.raises(AssayError, match="beyond the model's 3 blocks"):
+        open_text(path, text(), lm | {"hook": "blocks.3.hook_resid_post"}, LIMIT, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"d_in": 48}, "reads 48"), ({"metadata": {"hook_name": "blocks.2"}}, "blocks.2")]
+)
+def test_an_sae_of_another_width_or_hook_is_refused(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    from sae_assay.steps.lm_score import check_origin
+
+    card, config = tmp_path / "cfg.json", {"d_in": 24, "metadata": {"hook_name": "blocks.1"}}
+    for fine in (config, {"d_in": 24}):
+        card.write_text(json.dumps(fine))
+        check_origin(str(card), "mine", 24, "blocks.1")
+    card.write_text(json.dumps(config | change))
+    with pytest.raises(AssayError, match=f"mine: .*{named}"):
+        check_origin(str(card), "mine", 24, "blocks.1")

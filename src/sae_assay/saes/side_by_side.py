@@ -117,7 +117,6 @@ class Group:
 
     def _keep(self, member: Member, sae: train.Trained) -> None:
         """Write an SAE, as trained and recalibrated; an earlier process's file of the same step is replaced."""
-
         run, calibration = member.run, self.calibration
         train.save(sae, run, bool(member.steps), calibration, *self._files(run, sae.step))
         if member.recalibrated:

@@ -35,7 +35,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     entries = shards.build(rows, sizes, cache["dtype"], folder)
     about = {name: lm[name] for name in ("hook", "d_model", "context")} | {"dtype": cache["dtype"], "norm_limit": limit}
     for entry, file in zip(entries, files, strict=True):
-        scratch.move(folder / entry["file"], file)
+        scratch.hand_over(folder / entry["file"], file)
     content = {**about, "rows": sum(sizes), "shards": entries}
     Path(manifest).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(folder)

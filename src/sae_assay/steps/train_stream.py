@@ -51,7 +51,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     names = [sae_id for member in members for sae_id in member.ids]
     for name, card, weights in zip(names, outputs.cards, outputs.weights, strict=True):
         for file, target in ((formats.CONFIG, card), (formats.WEIGHTS, weights)):
-            scratch.move(folder / SAES / name / file, target)
+            scratch.hand_over(folder / SAES / name / file, target)
     shutil.rmtree(folder)
 
 
