@@ -74,7 +74,9 @@ class _Counts:
         self.feature = feature.numpy()
         self.active, self.both = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
         self.fires = np.zeros(n_features, np.int64)
-        self._table = np.zeros((0, n_features), bool)  # kept, and clean between calls: fresh memory costs more than its use
+        self._table = np.zeros(
+            (0, n_features), bool
+        )  # kept, and clean between calls: fresh memory costs more than its use
 
     def add(self, latents: SparseLatents, activations: csr_array) -> None:
         """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
