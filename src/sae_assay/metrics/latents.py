@@ -54,7 +54,7 @@ class SparseLatents:
         if not rows:
             return cls(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), width)
         parts = (encode(part) for part in torch.arange(rows).split(chunk))
-        return cls.concatenate([part if isinstance(part, cls) else cls.of(part) for part in parts])
+        return cls.concatenate([part if isinstance(part, SparseLatents) else cls.of(part) for part in parts])
 
     @classmethod
     def concatenate(cls, parts: Sequence[SparseLatents]) -> SparseLatents:
