@@ -1,6 +1,6 @@
 """CPU time of the synthetic validity lens against the reference's code, and whether the scores are equal.
 
-    uv run python benchmarks/validity.py --peer DIR [--json] [--cache DIR] [--archs batchtopk ...] [--profile native]
+    uv run python benchmarks/validity.py --peer DIR [--json] [--cache DIR] [--archs batchtopk ...] [--profile native] [--reuse]
 
 DIR is the unpacked reference (decoderesearch/saebench-reliability-audit); it runs as it is, in envs/saebench, one process
 per SAE. Both sides score the same five SAEs (4,096 latents, one per architecture) of SynthSAEBench-16k on the same pool
@@ -14,6 +14,9 @@ truth), the latter in full, so it is shared by the SAEs of this run alone. `rati
 truth on both sides; ours then encodes the tasks' rows alone. `max_abs_diff` compares like with like
 (`validity_compare.differences`), and what differs beyond it is counted beside it. Not in the ratios: the pool and the tasks (a line of their
 own, the reference's `generate`), and building the world and the SAEs, which stay in the cache folder.
+
+With `--reuse` the reference's scores and seconds of an SAE that an earlier run left in the cache serve again: to work on
+our side, or to go on after a run that was cut short. `reused` names these SAEs.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ class Sides:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(sides: Sides, archs: list[str], lanes: int) -> dict[str, Any]:
+def measure(sides: Sides, archs: list[str], lanes: int, reuse: bool) -> dict[str, Any]:
     """Run what is missing, then both sides in turn on every SAE, in as many lanes as are given."""
     for name in ("peer", "ours"):
         (sides.cache / name).mkdir(parents=True, exist_ok=True)
@@ -77,10 +80,13 @@ def measure(sides: Sides, archs: list[str], lanes: int) -> dict[str, Any]:
         sides.run("peer", "data")
     prepared: dict[str, Any] = {}
     found: dict[str, Any] = {"peer": {}, "ours": {}}
+    stored = {arch: sides.cache / "peer" / f"{arch}.seconds.json" for arch in archs}
+    reused = [arch for arch in archs if reuse and stored[arch].exists()]
     once = threading.Lock()
 
     def in_turn(arch: str) -> None:
-        found["peer"][arch] = sides.run("peer", "score", arch)
+        again = arch in reused
+        found["peer"][arch] = json.loads(stored[arch].read_text()) if again else sides.run("peer", "score", arch)
         with once:  # it needs the states that the reference's first scoring notes
             if not prepared:
                 prepared.update(sides.run("ours", "prepare", arch))
@@ -92,7 +98,7 @@ def measure(sides: Sides, archs: list[str], lanes: int) -> dict[str, Any]:
             pass
     found = {side: {arch: rows[arch] for arch in archs} for side, rows in found.items()}
     data = json.loads((sides.cache / "data_seconds.json").read_text())
-    return summary(found, prepared, data) | differences(sides.cache, archs)
+    return summary(found, prepared, data) | differences(sides.cache, archs) | {"reused": reused}
 
 
 def main() -> None:
@@ -102,6 +108,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "sae-assay-validity")
     parser.add_argument("--archs", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
     parser.add_argument("--lanes", type=int, default=min(2, os.cpu_count() or 1), help="SAEs scored side by side")
+    parser.add_argument("--reuse", action="store_true", help="take the reference's part from an earlier run's cache")
     parser.add_argument("--profile", choices=("native", "portable"), default="native")
     arguments = parser.parse_args()
     if not (arguments.peer / "saebench_audit" / "synthetic").is_dir():
@@ -112,7 +119,7 @@ def main() -> None:
     command = ["uv", "sync", "--frozen", "--quiet", "--project", str(ENV)]
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
     sides = Sides(arguments.peer.resolve(), arguments.cache.resolve(), arguments.profile)
-    result = measure(sides, arguments.archs, arguments.lanes)
+    result = measure(sides, arguments.archs, arguments.lanes, arguments.reuse)
     result |= {"profile": arguments.profile, "lanes": arguments.lanes}
     print(json.dumps(result) if arguments.json else show(result))
 

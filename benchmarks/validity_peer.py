@@ -92,7 +92,7 @@ def converged(
 
 
 def score(cache: Path, arch: str) -> dict[str, Any]:
-    """One SAE, all metrics: CACHE/peer/ARCH.json (the reference's own record), .npz (states) and seconds per stage."""
+    """One SAE, all metrics: CACHE/peer/ARCH.json (the reference's own record), .npz (states) and .seconds.json (per stage)."""
     stages, states = Stages(), {}
     more: list[Any] = []  # of the second probing mode, per task
     optima: list[Any] = []  # of `converged`, per task
@@ -172,7 +172,9 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
     np.savez_compressed(target.with_suffix(".npz"), **states)
     rest = total - sum(stages.seconds.values())
     del stages.seconds["converged"]  # not the reference's work
-    return {**stages.seconds, "rest": rest, "peak_mib": _peak()}
+    found = {**stages.seconds, "rest": rest, "peak_mib": _peak()}
+    (cache / "peer" / f"{arch}.seconds.json").write_text(json.dumps(found))
+    return found
 
 
 def _peak() -> int:

@@ -133,6 +133,8 @@ def show(result: dict[str, Any]) -> str:
     rows.append(_row("total", **result["seconds"], ratio=result["ratio_total"]))
     for arch, row in result["by_architecture"].items():
         rows.append(_row(f"  {arch}", row["peer"], row["ours"], row["ratio"]))
+    if result["reused"]:
+        rows.append(f"the reference's seconds and scores are an earlier run's for: {', '.join(result['reused'])}")
     rows.append(f"without ground truth: {result['ratio_without_ground_truth']:.1f} x")
     rows.append(f"without our sampling of its rows: {result['ratio_without_our_sampling']:.1f} x")
     share, rest = result["our_encode_share"], result["our_encode_share_without_sampling"]

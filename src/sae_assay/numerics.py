@@ -12,6 +12,7 @@ Both are replaced here by numpy's. `ledger/environment.py` fixes the modes, befo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,11 @@ def begin(settings: Mapping[str, Any]) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return str(device)
+
+
+def matrix_units() -> bool:
+    """Whether products of bfloat16 run on matrix units (AMX) here. Portable arithmetic leaves them alone."""
+    return torch.cpu._is_amx_tile_supported() and "ONEDNN_MAX_CPU_ISA" not in os.environ
 
 
 def make_portable() -> None:

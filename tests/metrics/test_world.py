@@ -10,7 +10,7 @@ import torch
 from tests.metrics.conftest import LinearSae, make_sae
 
 from sae_assay import modes
-from sae_assay.evaluation import EvaluationSet
+from sae_assay.evaluation import EvaluationSet, subset
 from sae_assay.metrics import ground_truth, world
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import frame
@@ -60,6 +60,12 @@ METRICS = {
 @pytest.fixture(scope="module")
 def built(pool) -> EvaluationSet:
     return evaluation_set.build(pool, DEFINITIONS, LIMITS, METRICS, ("test", "hand", 42))
+
+
+def test_a_pool_too_small_for_a_task_says_what_to_raise(pool) -> None:
+    few = evaluation_set.build(subset(pool, np.arange(8)), DEFINITIONS, LIMITS, METRICS, ("test", "hand", 42))
+    reasons = {task.reason for task in few.tasks if task.status == "too_few_rows" and task.id != "none"}
+    assert reasons and all("samples.pool_rows" in str(reason) for reason in reasons)
 
 
 def _subject(built: EvaluationSet, features: np.ndarray, sae, latents=None) -> world.Subject:

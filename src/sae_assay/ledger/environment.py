@@ -145,7 +145,7 @@ def numeric_profile(profile: str) -> dict[str, Any]:
         "profile": profile,
         "variables": PROFILES[profile],
         "machine": platform.machine(),
-        "instruction_set": _instruction_set(),
+        "instruction_set": "amx" if profile == "native" and "amx_bf16" in _flags() else _instruction_set(),
         "torch": _installed("torch"),
         "numpy": _installed("numpy"),
     }
@@ -158,8 +158,12 @@ def cpu_model() -> str:
 
 
 def _instruction_set() -> str:
-    flags = set(re.findall(r"\w+", next(iter(re.findall(r"^flags\s*:.*$", _cpuinfo(), re.M)), "")))
+    flags = _flags()
     return next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags), "other")
+
+
+def _flags() -> set[str]:
+    return set(re.findall(r"\w+", next(iter(re.findall(r"^flags\s*:.*$", _cpuinfo(), re.M)), "")))
 
 
 @functools.cache

@@ -74,6 +74,9 @@ class _Counts:
         self.feature = feature.numpy()
         self.active, self.both = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
         self.fires = np.zeros(n_features, np.int64)
+        self._table = np.zeros(
+            (0, n_features), bool
+        )  # kept, and clean between calls: fresh memory costs more than its use
 
     def add(self, latents: SparseLatents, activations: csr_array) -> None:
         """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
@@ -81,9 +84,11 @@ class _Counts:
         firing = activations.data > 0
         row = sparse.row_of(activations.indptr)[firing]
         column = activations.indices[firing]
-        table = np.zeros((len(latents), n_features), bool)
-        table[row, column] = True
-        hit = table.ravel()[latents.row * n_features + self.feature[latents.indices]]
+        if len(self._table) < len(latents):
+            self._table = np.zeros((len(latents), n_features), bool)
+        self._table[row, column] = True
+        hit = self._table.ravel()[latents.row * n_features + self.feature[latents.indices]]
+        self._table[row, column] = False
         self.fires += np.bincount(column, minlength=n_features)
         self.active += np.bincount(latents.indices, minlength=latents.width)
         self.both += np.bincount(latents.indices[hit], minlength=latents.width)
@@ -111,14 +116,19 @@ class _Variance:
         """Count rows [rows, d]."""
         self.rows += len(hidden)
         self.total = self.total + hidden.double().sum(0)
-        self.squares += hidden.double().square().sum().item()
-        self.residual += (hidden - reconstruction).double().square().sum().item()
+        self.squares += _squares(hidden)
+        self.residual += _squares(hidden - reconstruction)
 
     def explained(self) -> float | None:
         """1 - E|x - x_hat|^2 / (E|x|^2 - |E x|^2) over rows; None where the activations do not vary."""
         mean = self.total / self.rows
         variance = self.squares / self.rows - mean.pow(2).sum().item()
         return None if variance < 1e-10 else 1 - self.residual / self.rows / variance
+
+
+def _squares(rows: Tensor) -> float:
+    """The sum of all entries' squares, in float64 without a copy in float64."""
+    return torch.linalg.vector_norm(rows, dtype=torch.float64).item() ** 2
 
 
 class GroundTruth:

@@ -47,11 +47,14 @@ class SparseLatents:
         return cls(indptr, (at % width).astype(np.int32), array.ravel()[at], width)
 
     @classmethod
-    def encoded(cls, encode: Callable[[Tensor], Tensor], rows: int, width: int, chunk: int = CHUNK) -> SparseLatents:
-        """From an encoder of positions [n] to dense latents [n, width], called chunk by chunk."""
+    def encoded(
+        cls, encode: Callable[[Tensor], Tensor | SparseLatents], rows: int, width: int, chunk: int = CHUNK
+    ) -> SparseLatents:
+        """From an encoder of positions [n] to latents [n, width], dense or sparse, called chunk by chunk."""
         if not rows:
             return cls(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), width)
-        return cls.concatenate([cls.of(encode(part)) for part in torch.arange(rows).split(chunk)])
+        parts = (encode(part) for part in torch.arange(rows).split(chunk))
+        return cls.concatenate([part if isinstance(part, SparseLatents) else cls.of(part) for part in parts])
 
     @classmethod
     def concatenate(cls, parts: Sequence[SparseLatents]) -> SparseLatents:

@@ -14,6 +14,8 @@ from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
 from sae_assay.metrics.latents import CHUNK, SparseLatents
 from sae_assay.metrics.probes import Probes
 from sae_assay.metrics.records import Record
+from sae_assay.saes import screening
+from sae_assay.saes.encoder import LightSAE
 from sae_assay.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
     from sae_assay.evaluation import EvaluationSet, Task
 
-SAMPLE_CHUNK = 4096
-"""Rows of the unbiased sample that ground truth looks at together."""
+SAMPLE_CHUNK = 512
+"""Rows of the unbiased sample that ground truth looks at together: they stay in the processor's cache."""
 
 
 class Sae(Protocol):
@@ -70,12 +72,14 @@ class Latents:
     """An SAE's latents on an evaluation set's rows, encoded once.
 
     Args:
-        encode: dense latents [n, d_sae] of positions [n].
+        encode: latents [n, d_sae], dense or sparse, of positions [n].
         rows: number of positions.
         chunk: rows encoded at a time.
     """
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], rows: int, d_sae: int, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, encode: Callable[[Tensor], Tensor | SparseLatents], rows: int, d_sae: int, chunk: int = CHUNK
+    ) -> None:
         self._all = SparseLatents.encoded(encode, rows, d_sae, chunk)
 
     def take(self, rows: Tensor) -> SparseLatents:
@@ -99,8 +103,11 @@ def oracle_latents(evaluation: EvaluationSet, d_sae: int) -> Latents:
 
 def sae_latents(evaluation: EvaluationSet, sae: Sae) -> Latents:
     """What the SAE's encoder makes of the evaluation set's rows."""
-    hidden = torch.from_numpy(evaluation.pool.hidden)
-    return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), len(sae.W_dec))
+    hidden, width = torch.from_numpy(evaluation.pool.hidden), len(sae.W_dec)
+    screen = screening.screen(sae) if type(sae) is LightSAE else None  # not one on a GPU
+    if screen is None:
+        return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), width)
+    return Latents(lambda rows: SparseLatents(*screen.encode(hidden[rows]), width), len(hidden), width)
 
 
 @dataclass(frozen=True)

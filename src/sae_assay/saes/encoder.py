@@ -74,9 +74,7 @@ class LightSAE:
                 f"reads {self.d_in} dimensions, not {x.shape[-1]}",
                 "score it on the substrate that it was trained on",
             )
-        x = self.normalize(x.to(self.W_dec.dtype))
-        if self.config.get("apply_b_dec_to_input", True):
-            x = x - self.b_dec
+        x = self.encoder_input(x)
         if self.arch == "matching_pursuit":
             return _matching_pursuit(x, self.W_dec, self._gram, self.config)
         pre = (x @ self.W_enc).add_(self.b_enc)
@@ -86,6 +84,11 @@ class LightSAE:
         if self.arch == "topk":
             return _topk(pre, int(self.config["k"]))
         return pre.relu_()
+
+    def encoder_input(self, x: Tensor) -> Tensor:
+        """What the encoder multiplies, of activations [rows, d_in]."""
+        x = self.normalize(x.to(self.W_dec.dtype))
+        return x - self.b_dec if self.config.get("apply_b_dec_to_input", True) else x
 
     @torch.no_grad()
     def decode(self, f: Any, x: Tensor | None = None) -> Tensor:

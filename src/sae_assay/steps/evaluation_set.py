@@ -113,7 +113,8 @@ def _drafted(task: Task, definition: dict[str, Any], draw: Callable[[], _Draft])
     try:
         return draw()
     except splits.TooFewRows as error:
-        return _Draft(replace(task, status="too_few_rows", reason=str(error)), [])
+        reason = f"{error}; raise samples.pool_rows, or choose concepts that fire more often"
+        return _Draft(replace(task, status="too_few_rows", reason=reason), [])
 
 
 def _probing(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], purpose: tuple[str | int, ...]) -> _Draft:
