@@ -4,6 +4,7 @@ include: "rules/worlds.smk"
 include: "rules/lms.smk"
 include: "rules/saes.smk"
 include: "rules/scores.smk"
+include: "rules/anatomy.smk"
 include: "rules/statistics.smk"
 include: "rules/report.smk"
 
