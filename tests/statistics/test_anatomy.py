@@ -17,56 +17,9 @@ from sae_assay import anatomy
 from sae_assay.report.queries import needs
 from sae_assay.statistics import anatomy as intervals
 from sae_assay.statistics import contracts, runner
-from sae_assay.tables import anatomy as tables
 from sae_assay.tables import scores
 
 Marts = Callable[..., dict[str, pl.DataFrame]]
-SOURCES = ["data", "tasks", "split", "probe", "negatives"]
-COMMON = {"data": 0.03, "tasks": 0.02, "split": 0.01, "probe": 0.0, "negatives": 0.0}
-RELATIVE = {"data": 0.01, "tasks": 0.004, "split": 0.0, "probe": 0.002, "negatives": 0.02}
-"""SDs of a simulated score; `probe` moves no common shift, `split` nothing but it."""
-RESAMPLED = (0.025, 0.012)
-
-
-def simulated(
-    blocks: int, saes: int = 3, resamples: int = 4, seed: int = 0, tasks: int = 2, inert: tuple[str, ...] = ()
-) -> dict[str, pl.DataFrame]:
-    """The tables of an anatomy of one metric, TPP in mode strict on `in` tasks, with effects that add up."""
-    rng = np.random.default_rng(seed)
-    design = [{"substrate": "mini", "sources": SOURCES, "blocks": blocks, "resamples": resamples}]
-    points = tables.points(design)
-    effects: dict[tuple[str, int], np.ndarray] = {}
-    for source in SOURCES:
-        sd = (0.0, 0.0) if source in inert else (COMMON[source], RELATIVE[source])
-        for level in range(2 * blocks):
-            effects[source, level] = rng.normal(0, sd[0]) + rng.normal(0, sd[1], saes)
-    rows = []
-    for point in points.to_dicts():
-        value = 0.3 + sum(effects[source, point[source]] for source in SOURCES)
-        if point["resample"] is not None:
-            value = value + rng.normal(0, RESAMPLED[0]) + rng.normal(0, RESAMPLED[1], saes)
-        for i in range(saes):
-            for task in range(tasks):
-                offset = 0.1 * (task - (tasks - 1) / 2)
-                rows.append(_row(f"batchtopk_l0_{i:02d}_seed_0", point["eval_seed"], f"in_{task}", value[i] + offset))
-    schema = scores.TABLE_SCHEMA
-    table = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
-    return {"anatomy": scores.check(table, "simulated").sort(scores.KEY), "points": points}
-
-
-def _row(sae: str, point: int, task: str, value: float | None, **more: Any) -> dict[str, Any]:
-    about = {"study": "s", "substrate": "mini", "panel": "panel", "sae_id": sae, "is_final": True, "source": "x"}
-    cell = {"metric": "tpp", "component": "score", "hp_name": "n", "hp_value": 10, "mode": "strict"}
-    return {
-        **about,
-        **cell,
-        "task": task,
-        "task_kind": "in",
-        "eval_seed": point,
-        "value": value,
-        "status": "ok",
-        **more,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -97,44 +50,44 @@ def computed(
 
 
 def test_components_are_recovered_within_their_error(marts: Marts) -> None:
-    mart = marts(simulated(400))["noise_anatomy"].filter(task_kind="in")
-    for part, sds in (("common", COMMON), ("relative", RELATIVE)):
+    mart = marts(factory.anatomy(150, tasks=1))["noise_anatomy"].filter(task_kind="in")
+    for part, sds in (("common", factory.ANATOMY_COMMON), ("relative", factory.ANATOMY_RELATIVE)):
         total = sum(sd**2 for sd in sds.values())
         for row in mart.filter(pl.col("part") == part, pl.col("source") != "all").to_dicts():
             expected = sds[row["source"]] ** 2
-            error = 4 * np.sqrt(2 / 400) * (expected + RELATIVE[row["source"]] ** 2 / 3) + 1e-15
+            error = 4 * np.sqrt(2 / 150) * (expected + factory.ANATOMY_RELATIVE[row["source"]] ** 2 / 3) + 1e-15
             assert abs(row["raw_variance"] - expected) < error, row
-            assert abs(row["share"] - expected / total) < 0.08
+            assert abs(row["share"] - expected / total) < 0.12
         (whole,) = mart.filter(part=part, source="all").to_dicts()
-        assert whole["variance"] == pytest.approx(total, rel=0.3)
-        assert whole["additivity"] == pytest.approx(1, abs=0.25)
+        assert whole["variance"] == pytest.approx(total, rel=0.4)
+        assert whole["additivity"] == pytest.approx(1, abs=0.35)
         assert whole["share"] is None
 
 
 def test_mean_squares_are_those_of_numpy(marts: Marts) -> None:
     """The same estimates, from the definition, on a small table with three tasks."""
-    found = simulated(5, tasks=3)
+    found = factory.anatomy(5, tasks=3)
     mart = marts(found)["noise_anatomy"].filter(task_kind="all")
     means = found["anatomy"].group_by("sae_id", "eval_seed").agg(pl.col("value").mean())
     wide = means.pivot(on="sae_id", index="eval_seed", values="value").sort("eval_seed")
     value = dict(zip(wide["eval_seed"], wide.drop("eval_seed").to_numpy(), strict=True))
     points = {(p["block"], p["step"]): p for p in found["points"].to_dicts()}
-    for source in [*SOURCES, "all"]:
+    for source in [*factory.ANATOMY_SOURCES, "all"]:
         moves = [(p, points[p["block"], p["step"] - 1]) for p in points.values() if p["moved"] == source]
         if source == "all":
-            moves = [(points[b, len(SOURCES)], points[b, 0]) for b in range(5)]
+            moves = [(points[b, len(factory.ANATOMY_SOURCES)], points[b, 0]) for b in range(5)]
         d = np.array([value[after["eval_seed"]] - value[before["eval_seed"]] for after, before in moves])
         relative = d.var(axis=1, ddof=1).mean() / 2
         common = (d.mean(1) ** 2).mean() / 2 - relative / 3
         rows = {row["part"]: row for row in mart.filter(source=source).to_dicts()}
         assert [rows[p]["raw_variance"] for p in ("common", "relative")] == pytest.approx([common, relative], abs=1e-15)
         exact = 5 * relative / stats.chi2.ppf([0.975, 0.025], 5)
-        assert [rows["relative"]["low"], rows["relative"]["high"]] == pytest.approx(exact, rel=0.06)
+        assert [rows["relative"]["low"], rows["relative"]["high"]] == pytest.approx(exact, rel=0.1, abs=1e-15)
         assert rows["relative"]["n_blocks"] == 5 and rows["relative"]["n_tasks"] == 3
 
 
 def test_an_inert_source_has_share_0_and_says_why(marts: Marts) -> None:
-    mart = marts(simulated(20, inert=("probe",)))["noise_anatomy"].filter(task_kind="in")
+    mart = marts(factory.anatomy(20, inert=("probe",)))["noise_anatomy"].filter(task_kind="in")
     for row in mart.filter(source="probe").to_dicts():
         assert (row["share"], row["share_low"], row["share_high"], row["variance"]) == (0, 0, 0, 0)
         assert row["reason"].startswith("inert")
@@ -144,20 +97,20 @@ def test_an_inert_source_has_share_0_and_says_why(marts: Marts) -> None:
 
 
 def test_the_bootstrap_stands_beside_the_reseed(marts: Marts) -> None:
-    found = marts(simulated(300), text_share={"mini": 0.5})["text_bootstrap"].filter(task_kind="in")
+    found = marts(factory.anatomy(150, tasks=1), text_share={"mini": 0.5})["text_bootstrap"].filter(task_kind="in")
     fixed = ("split", "probe", "negatives")
-    for i, (part, sds) in enumerate((("common", COMMON), ("relative", RELATIVE))):
+    for i, (part, sds) in enumerate((("common", factory.ANATOMY_COMMON), ("relative", factory.ANATOMY_RELATIVE))):
         (row,) = found.filter(part=part).to_dicts()
-        assert row["resampled"] == pytest.approx(RESAMPLED[i], rel=0.1)
-        assert row["reseeded"] == pytest.approx(np.sqrt(sum(sds[s] ** 2 for s in fixed)), rel=0.15)
-        assert row["new_rows"] == pytest.approx(sds["data"] * np.sqrt(2), rel=0.15)
-        assert (row["n_blocks"], row["n_resamples"], row["bank_share"]) == (300, 1200, 0.5)
+        assert row["resampled"] == pytest.approx(factory.ANATOMY_RESAMPLED[i], rel=0.12)
+        assert row["reseeded"] == pytest.approx(np.sqrt(sum(sds[s] ** 2 for s in fixed)), rel=0.2)
+        assert row["new_rows"] == pytest.approx(sds["data"] * np.sqrt(2), rel=0.25)
+        assert (row["n_blocks"], row["n_resamples"], row["bank_share"]) == (150, 600, 0.5)
         assert abs(row["bias"]) < 5 * row["bias_se"]
         assert row["resampled_to_reseeded"] == pytest.approx(row["resampled"] / row["reseeded"])
 
 
 def test_blocks_without_a_score_are_left_out_and_no_block_is_null(marts: Marts) -> None:
-    found = simulated(4)
+    found = factory.anatomy(4)
     nothing = {"value": None, "status": "undefined_denominator", "reason": "none"}
 
     def without(table: pl.DataFrame, lost: pl.Expr) -> pl.DataFrame:
@@ -185,19 +138,24 @@ def test_intervals_cover_what_they_should() -> None:
     interval: the relative parts' degrees of freedom are N, not N (K - 1), so that coverage may exceed 95 %."""
     rng, n, k, runs = np.random.default_rng(3), 20, 3, 200
     hits: dict[tuple[str, str], int] = {}
-    totals = {"common": sum(v**2 for v in COMMON.values()), "relative": sum(v**2 for v in RELATIVE.values())}
+    totals = {
+        "common": sum(v**2 for v in factory.ANATOMY_COMMON.values()),
+        "relative": sum(v**2 for v in factory.ANATOMY_RELATIVE.values()),
+    }
     rows = []
     for run in range(runs):
-        for source in SOURCES:
-            relative = RELATIVE[source] ** 2 * rng.chisquare(n * (k - 1)) / (n * (k - 1))
-            common = (COMMON[source] ** 2 + RELATIVE[source] ** 2 / k) * rng.chisquare(n) / n
+        for source in factory.ANATOMY_SOURCES:
+            relative = factory.ANATOMY_RELATIVE[source] ** 2 * rng.chisquare(n * (k - 1)) / (n * (k - 1))
+            common = (
+                (factory.ANATOMY_COMMON[source] ** 2 + factory.ANATOMY_RELATIVE[source] ** 2 / k) * rng.chisquare(n) / n
+            )
             rows.append((run, source, k, n, n, common, relative))
     names = ["cell_id", "source", "n_saes", "n_blocks", "df", "common", "relative"]
     for row in intervals.intervals(pl.DataFrame(rows, schema=names, orient="row")).to_dicts():
         source, part = row["source"], row["part"]
         if source == intervals.FIXED:
             continue
-        truth = {"common": COMMON, "relative": RELATIVE}[part][source] ** 2
+        truth = {"common": factory.ANATOMY_COMMON, "relative": factory.ANATOMY_RELATIVE}[part][source] ** 2
         pairs = {"variance": (truth, row["low"], row["high"])}
         pairs["share"] = (truth / totals[part], row["share_low"], row["share_high"])
         for what, (value, low, high) in pairs.items():
@@ -209,20 +167,20 @@ def test_intervals_cover_what_they_should() -> None:
 
 
 def test_equal_tables_give_equal_bits(marts: Marts) -> None:
-    first, second = (marts(simulated(6))["noise_anatomy"] for _ in (0, 1))
+    first, second = (marts(factory.anatomy(6))["noise_anatomy"] for _ in (0, 1))
     assert first.equals(second)
 
 
 def test_neighbouring_points_differ_in_one_source_and_blocks_share_nothing() -> None:
     seen: set[tuple[str, int]] = set()
     for number in range(7):
-        points = anatomy.block(number, SOURCES, 2)
+        points = anatomy.block(number, factory.ANATOMY_SOURCES, 2)
         for before, after in pairwise(points[:6]):
-            assert [s for s in SOURCES if before.levels[s] != after.levels[s]] == [after.moved]
-        assert all(points[0].levels[s] != points[5].levels[s] for s in SOURCES)
+            assert [s for s in factory.ANATOMY_SOURCES if before.levels[s] != after.levels[s]] == [after.moved]
+        assert all(points[0].levels[s] != points[5].levels[s] for s in factory.ANATOMY_SOURCES)
         assert [p.levels for p in points[6:]] == [points[0].levels] * 2
         levels = {(s, level) for p in points for s, level in p.levels.items()}
         assert not levels & seen
         seen |= levels
-    orders = {tuple(p.moved for p in anatomy.block(n, SOURCES, 0)[1:]) for n in range(5)}
-    assert len(orders) == 5 and {order[0] for order in orders} == set(SOURCES)
+    orders = {tuple(p.moved for p in anatomy.block(n, factory.ANATOMY_SOURCES, 0)[1:]) for n in range(5)}
+    assert len(orders) == 5 and {order[0] for order in orders} == set(factory.ANATOMY_SOURCES)

@@ -102,7 +102,8 @@ _LEAST_RUNS = 3
 
 def run_all(table_dir: str | Path, out_dir: str | Path, config: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
     """Compute every mart from `table_dir`'s tables and write `out_dir/NAME.parquet`; returns the marts (see `compute`)."""
-    tables = {name: Path(table_dir) / f"{name}.parquet" for name in TABLES}
+    tables = {name: Path(table_dir) / f"{name}.parquet" for name in (*TABLES, *ANATOMY_TABLES)}
+    tables = {name: path for name, path in tables.items() if name in TABLES or path.exists()}
     marts = compute(tables, config)
     Path(out_dir).mkdir(parents=True, exist_ok=True)
     for name, mart in marts.items():

@@ -12,17 +12,15 @@ from sae_assay import anatomy
 from sae_assay.errors import AssayError
 from sae_assay.tables import scores
 
-POINTS = pl.Schema(
-    {
-        "substrate": pl.String(),
-        "eval_seed": pl.Int64(),
-        "block": pl.Int64(),
-        "step": pl.Int64(),
-        "moved": pl.String(),
-        "resample": pl.Int64(),
-        **{source: pl.Int64() for source in anatomy.SOURCES},
-    }
-)
+_COLUMNS: dict[str, pl.DataType] = {
+    "substrate": pl.String(),
+    "eval_seed": pl.Int64(),
+    "block": pl.Int64(),
+    "step": pl.Int64(),
+    "moved": pl.String(),
+    "resample": pl.Int64(),
+}
+POINTS = pl.Schema(_COLUMNS | {source: pl.Int64() for source in anatomy.SOURCES})
 """A row a point; `moved` is what differs from the point before, sources hold their level (null: never reseeded)."""
 
 

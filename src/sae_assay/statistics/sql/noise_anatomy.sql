@@ -28,11 +28,11 @@ components AS (
 
 -- greatest() of a null and 0 is 0
 cut AS (
-    SELECT *, CASE WHEN raw_variance IS NOT NULL THEN greatest(raw_variance, 0) END AS variance FROM components
+    SELECT *, CASE WHEN raw_variance IS NOT NULL THEN greatest(raw_variance, 0) END AS kept FROM components
 ),
 
 totals AS (
-    SELECT cell_id, part, sum(variance ORDER BY source) AS total, bool_and(n_blocks > 1) AS complete
+    SELECT cell_id, part, sum(kept ORDER BY source) AS total, bool_and(n_blocks > 1) AS complete
     FROM cut
     WHERE source <> 'all'
     GROUP BY ALL
@@ -41,14 +41,15 @@ totals AS (
 SELECT
     substrate, metric, component, hp_name, hp_value, mode, task_kind, part, source,
     n_saes, n_blocks, n_tasks,
-    cut.variance,
+    kept AS variance,
     raw_variance,
-    CASE WHEN moved THEN l.low ELSE raw_variance END AS low,
-    CASE WHEN moved THEN l.high ELSE raw_variance END AS high,
-    CASE WHEN source <> 'all' AND complete THEN ratio(variance, total) END AS share,
+    sqrt(kept) AS sd,
+    sqrt(CASE WHEN moved THEN l.low ELSE raw_variance END) AS sd_low,
+    sqrt(CASE WHEN moved THEN l.high ELSE raw_variance END) AS sd_high,
+    CASE WHEN source <> 'all' AND complete THEN ratio(kept, total) END AS share,
     CASE WHEN source <> 'all' AND complete AND total > 0 THEN CASE WHEN moved THEN l.share_low ELSE 0 END END AS share_low,
     CASE WHEN source <> 'all' AND complete AND total > 0 THEN CASE WHEN moved THEN l.share_high ELSE 0 END END AS share_high,
-    CASE WHEN source = 'all' AND complete THEN ratio(total, variance) END AS additivity,
+    CASE WHEN source = 'all' AND complete THEN ratio(total, kept) END AS additivity,
     top_block,
     CASE
         WHEN n_blocks = 0 THEN 'no block in which every SAE has a score at both points'
