@@ -25,17 +25,26 @@ POINTS = pl.Schema(_COLUMNS | {source: pl.Int64() for source in anatomy.SOURCES}
 
 
 def collect(paths: Iterable[str | Path], designs: Sequence[dict[str, Any]]) -> dict[str, pl.DataFrame]:
-    """Read the score files of a noise anatomy.
+    """Read the score files of a noise anatomy; see `tables`.
+
+    Raises:
+        AssayError: a file is missing, damaged or breaks the schema.
+    """
+    rows = [scores.read(path).with_columns(source=pl.lit(path)) for path in sorted(map(str, paths))]
+    return tables(pl.concat(rows), designs)
+
+
+def tables(rows: pl.DataFrame, designs: Sequence[dict[str, Any]]) -> dict[str, pl.DataFrame]:
+    """The tables `anatomy` and `points`, each sorted by its key.
 
     Args:
-        paths: score files; `eval_seed` is a point's number.
+        rows: scores, with `source`; `eval_seed` is a point's number.
         designs: per substrate `substrate`, `sources`, `blocks`, `resamples`.
 
     Raises:
-        AssayError: a file is missing, damaged or breaks the schema, or an SAE was not scored at every point, or at others.
+        AssayError: a row breaks the schema, or an SAE was not scored at every point, or at others.
     """
-    rows = [scores.read(path).with_columns(source=pl.lit(str(path))) for path in sorted(map(str, paths))]
-    table = scores.check(pl.concat(rows), "anatomy").sort(scores.KEY)
+    table = scores.check(rows, "anatomy").sort(scores.KEY)
     wanted = points(designs)
     found = table.select("substrate", "sae_id", "eval_seed").unique()
     each = table.select("substrate", "sae_id").unique().join(wanted.select("substrate", "eval_seed"), on="substrate")
