@@ -6,6 +6,7 @@ include: "rules/saebench.smk"
 include: "rules/saes.smk"
 include: "rules/scores.smk"
 include: "rules/imports.smk"
+include: "rules/anatomy.smk"
 include: "rules/statistics.smk"
 include: "rules/report.smk"
 

@@ -76,4 +76,4 @@ for substrate in plan.with_trajectories("world", "toy"):
 
 rule scores_all:
     input:
-        plan.score_files(),
+        plan.family("scores"),

@@ -5,7 +5,7 @@ rule table:
     input:
         scores=plan.score_files(),
     output:
-        **{name: update(path) for name, path in plan.tables().items()},
+        **{name: update(plan.tables()[name]) for name in TABLES},
     params:
         group="light",
         settings=plan.settings(planned=plan.planned()),

@@ -77,7 +77,15 @@ def test_a_picture_that_says_why_can_be_drawn() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["reseed_noise", "truth_scatter", "truth_validity", "trajectories", "trajectory_decisions", "fault_ablation"],
+    [
+        "reseed_noise",
+        "truth_scatter",
+        "truth_validity",
+        "trajectories",
+        "trajectory_decisions",
+        "fault_ablation",
+        "noise_anatomy",
+    ],
 )
 def test_intervals_are_drawn(name: str, charts: Path) -> None:
     text = (charts / f"{name}.json").read_text(encoding="utf-8")
@@ -86,7 +94,7 @@ def test_intervals_are_drawn(name: str, charts: Path) -> None:
 
 
 def test_a_metric_and_an_architecture_have_one_colour_in_every_chart(charts: Path) -> None:
-    declared = style.METRIC_COLOURS | style.ARCHITECTURE_COLOURS | style.VERDICT_COLOURS
+    declared = style.METRIC_COLOURS | style.ARCHITECTURE_COLOURS | style.VERDICT_COLOURS | style.SOURCE_COLOURS
     seen = 0
     for name in CHART_NAMES:
         spec = json.loads((charts / f"{name}.json").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from sae_assay.tables import anatomy as collected
 from sae_assay.tables import scores
 
 ARCHS = ("batchtopk", "jumprelu", "matching_pursuit", "matryoshka", "standard")
@@ -197,6 +198,54 @@ def score_table(
     return scores.check(table, "factory").sort(scores.KEY)
 
 
+ANATOMY_SOURCES = ["data", "tasks", "split", "probe", "negatives"]
+ANATOMY_COMMON = {"data": 0.03, "tasks": 0.02, "split": 0.01, "probe": 0.0, "negatives": 0.0}
+ANATOMY_RELATIVE = {"data": 0.01, "tasks": 0.004, "split": 0.0, "probe": 0.002, "negatives": 0.02}
+"""SDs of a simulated score; `probe` moves no common shift, `split` nothing but it."""
+ANATOMY_RESAMPLED = (0.025, 0.012)
+
+
+def anatomy(
+    blocks: int, saes: int = 3, resamples: int = 4, seed: int = 0, tasks: int = 2, inert: tuple[str, ...] = ()
+) -> dict[str, pl.DataFrame]:
+    """The tables of an anatomy of one metric, TPP in mode strict on `in` tasks, with effects that add up."""
+    rng = np.random.default_rng(seed)
+    design = [{"substrate": "mini", "sources": ANATOMY_SOURCES, "blocks": blocks, "resamples": resamples}]
+    points = collected.points(design)
+    effects: dict[tuple[str, int], np.ndarray] = {}
+    for source in ANATOMY_SOURCES:
+        sd = (0.0, 0.0) if source in inert else (ANATOMY_COMMON[source], ANATOMY_RELATIVE[source])
+        for level in range(2 * blocks):
+            effects[source, level] = rng.normal(0, sd[0]) + rng.normal(0, sd[1], saes)
+    rows = []
+    for point in points.to_dicts():
+        value = 0.3 + sum(effects[source, point[source]] for source in ANATOMY_SOURCES)
+        if point["resample"] is not None:
+            value = value + rng.normal(0, ANATOMY_RESAMPLED[0]) + rng.normal(0, ANATOMY_RESAMPLED[1], saes)
+        for i in range(saes):
+            for task in range(tasks):
+                offset = 0.1 * (task - (tasks - 1) / 2)
+                rows.append(_point(f"batchtopk_l0_{i:02d}_seed_0", point["eval_seed"], f"in_{task}", value[i] + offset))
+    schema = scores.TABLE_SCHEMA
+    table = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+    return {"anatomy": scores.check(table, "simulated").sort(scores.KEY), "points": points}
+
+
+def _point(sae: str, point: int, task: str, value: float | None, **more: Any) -> dict[str, Any]:
+    about = {"study": "s", "substrate": "mini", "panel": "panel", "sae_id": sae, "is_final": True, "source": "x"}
+    cell = {"metric": "tpp", "component": "score", "hp_name": "n", "hp_value": 10, "mode": "strict"}
+    return {
+        **about,
+        **cell,
+        "task": task,
+        "task_kind": "in",
+        "eval_seed": point,
+        "value": value,
+        "status": "ok",
+        **more,
+    }
+
+
 def write_tables(folder: Path, table: pl.DataFrame | None = None, repeats: pl.DataFrame | None = None) -> Path:
     """Write scores, saes, tasks, coverage and repeats below `folder`, as the table step does; returns the folder."""
     from sae_assay.tables import collect
@@ -214,5 +263,8 @@ def marts(folder: Path, table: pl.DataFrame | None = None, config: dict[str, Any
     from sae_assay.statistics import runner
 
     out = folder / "statistics"
-    runner.run_all(write_tables(folder / "table", table), out, config or CONFIG)
+    written = write_tables(folder / "table", table)
+    for name, content in anatomy(12).items():
+        scores.write_pinned(content, written / f"{name}.parquet")
+    runner.run_all(written, out, config or CONFIG)
     return out

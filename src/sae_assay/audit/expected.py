@@ -13,7 +13,7 @@ from typing import Any
 
 from sae_assay.audit.tree import PACKAGE, own_package
 from sae_assay.ledger.job import job_key, job_label
-from sae_assay.plan import Plan, rule_name
+from sae_assay.plan import ANATOMY_TABLES, TABLES, Plan, rule_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ExpectedJob:
 def jobs(plan: Plan) -> dict[str, ExpectedJob]:
     """Every job behind the study's report, by its key."""
     found = [*_worlds(plan), *_saes(plan), *_scores(plan), *_language_models(plan), *_libraries(plan)]
-    found += [*_imports(plan), *_tail(plan)]
+    found += [*_imports(plan), *_anatomy(plan), *_tail(plan)]
     return {job.key: job for job in found}
 
 
@@ -211,13 +211,31 @@ def _libraries(plan: Plan) -> Iterator[ExpectedJob]:
         yield _job(rule, words, "saebench_score", inputs, outputs, settings)
 
 
+def _anatomy(plan: Plan) -> Iterator[ExpectedJob]:
+    for substrate, job in plan.anatomy_jobs("world", "lm"):
+        saes, rule = plan.anatomy_saes(substrate), rule_name("anatomy", substrate, str(job))
+        inputs, world = _both(plan, substrate, saes), plan.kind(substrate) == "world"
+        if world:
+            files = ("world.safetensors", "world.json", "tasks.json")
+            inputs += [plan.world(name, substrate) for name in files]
+        inputs.append(plan.activations("pool_tasks.safetensors" if world else "text.safetensors", substrate))
+        outputs = [plan.anatomy_file(job, sae, substrate) for sae in saes]
+        step = "anatomy" if world else "anatomy_lm"
+        yield _job(rule, {}, step, inputs, outputs, plan.anatomy_settings(substrate, job))
+    if plan.anatomy_files():
+        outputs = [plan.tables()[name] for name in ANATOMY_TABLES]
+        settings = plan.settings(points=plan.anatomy_points())
+        yield _job("anatomy_table", {}, "anatomy_table", plan.anatomy_files(), outputs, settings)
+
+
 def _tail(plan: Plan) -> Iterator[ExpectedJob]:
     tables, marts = list(plan.tables().values()), list(mart_files(plan).values())
+    collected = [plan.tables()[name] for name in TABLES]
     queries = package_files("statistics/sql/*")
     templates = package_files("report/templates/*", "report/*.csv", "statistics/sql/*.yml")
     page = [plan.results("report", name) for name in ("report.html", "cells.json")]
     choices = plan.settings(**plan.choices())
-    yield _job("table", {}, "table", plan.score_files(), tables, plan.settings(planned=plan.planned()))
+    yield _job("table", {}, "table", plan.score_files(), collected, plan.settings(planned=plan.planned()))
     yield _job("statistics", {}, "statistics", [*tables, *queries], marts, choices)
     yield _job("charts", {}, "charts", marts, plan.charts(), choices)
     inputs = [*marts, *tables, *plan.charts(), *templates]

@@ -164,11 +164,18 @@ def _chart(report: Report, chart: dict[str, Any], ledger: Ledger, study: str) ->
     }
 
 
+def _tables(name: str) -> dict[str, Path]:
+    """A study's tables; those of a noise anatomy where it has one."""
+    every = (*runner.TABLES, *runner.ANATOMY_TABLES)
+    paths = {table: Path("results/table", name, f"{table}.parquet") for table in every}
+    return {table: path for table, path in paths.items() if table in runner.TABLES or path.exists()}
+
+
 def _computed(
     name: str, cell: dict[str, Any], source: dict[str, Any], plan: Plan, ledger: Ledger, study: str
 ) -> dict[str, Any]:
     mart, key = cell["mart"], cell["key"]
-    tables = {table: Path("results/table", name, f"{table}.parquet") for table in runner.TABLES}
+    tables = _tables(name)
     seen = witness.Witnesses(tables, plan.choices(), [mart])
     numbers = seen.rows(mart, key)
     rows = witness_rows(tables, numbers)
@@ -236,6 +243,6 @@ def recompute(cell: str, study: str = "config.yaml") -> str | None:
     """The exact value of a cell from the tables at hand, by the plain queries: a hex float, a text, or None for null."""
     name = Study.load(study).study
     found = Report.read(name).find(cell)
-    tables = {table: Path("results/table", name, f"{table}.parquet") for table in runner.TABLES}
+    tables = _tables(name)
     mart = witness.plain(tables, Plan(Study.load(study)).choices(), found["mart"])
     return raw(next(iter(mart.filter(_same(found["key"]))[found["column"]])))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sae_assay import seeds
+from sae_assay.anatomy import Streams
 from sae_assay.lms import activations
 from sae_assay.metrics import probes
 
@@ -75,27 +76,63 @@ class Evaluation:
 _PROBES = ("weight", "bias", "epoch", "accuracy")
 
 
-def build(texts: Texts, purpose: tuple[str | int, ...]) -> Evaluation:
+def build(texts: Texts, purpose: tuple[str | int, ...] | Streams, text_share: float | None = None) -> Evaluation:
     """Everything of one evaluation seed.
 
     Args:
-        purpose: (study, substrate, evaluation seed).
+        purpose: (study, substrate, evaluation seed), or the streams of each source.
+        text_share: share of each class's rows that take part, chosen by the source `data`; None: all.
     """
-    splits = {s.name: split(s, purpose) for s in texts.sets}
+    streams = purpose if isinstance(purpose, Streams) else Streams.of(purpose)
+    splits = {s.name: _split(s, streams, text_share) for s in texts.sets}
     count = len(texts.passages.tokens)
-    generator = seeds.torch_generator(*purpose, "passages")
+    generator = seeds.torch_generator(*streams.negatives, "passages")
     passages = torch.randperm(count, generator=generator)[: max(1, count // PASSAGE_SHARE)].sort().values
-    found = _train_probes(texts.many, splits[texts.many.name], purpose)
+    found = _train_probes(texts.many, splits[texts.many.name], streams.probe)
     for crossed in texts.crossed:
-        found |= _train_scr_probes(crossed, splits[crossed.name], purpose)
-    return Evaluation(splits, found, passages, purpose)
+        found |= _train_scr_probes(crossed, splits[crossed.name], streams.probe)
+    return Evaluation(splits, found, passages, streams.negatives)
 
 
-def split(found: TextSet, purpose: tuple[str | int, ...]) -> Split:
-    """Rows that have a counted token, split anew for the seed; classes are cut to the smallest."""
+def _split(found: TextSet, streams: Streams, text_share: float | None) -> Split:
+    """A set's rows under the sources `data`, `split` and a resampling."""
+    classes = None
+    if streams.data is not None and text_share is not None:
+        generator = seeds.torch_generator(*streams.data, "texts", found.name)
+        classes = [
+            rows[torch.randperm(len(rows), generator=generator)[: round(text_share * len(rows))]].sort().values
+            for rows in usable_rows(found)
+        ]
+    rows = split(found, streams.split, classes)
+    if streams.resample is None:
+        return rows
+    return resampled(rows, seeds.torch_generator(*streams.resample, found.name))
+
+
+def usable_rows(found: TextSet) -> list[Tensor]:
+    """Rows of each class that have a counted token."""
     usable = torch.bincount(found.row, minlength=len(found.labels)) > 0
+    return [torch.where(usable & (found.labels == c))[0] for c in range(len(found.classes))]
+
+
+def resampled(rows: Split, generator: torch.Generator) -> Split:
+    """Every class's rows drawn anew with replacement, each within its part of the split.
+
+    A fifth of the training rows chooses epochs in the mode `strict` (`selections`): they are a part of their own.
+    """
+
+    def drawn(part: Tensor) -> Tensor:
+        return part.gather(1, torch.randint(part.shape[1], part.shape, generator=generator))
+
+    held = rows.train.shape[1] // TEST_SHARE
+    return Split(torch.cat([drawn(rows.train[:, :held]), drawn(rows.train[:, held:])], 1), drawn(rows.test))
+
+
+def split(found: TextSet, purpose: tuple[str | int, ...], classes: list[Tensor] | None = None) -> Split:
+    """Rows that have a counted token (of each class those in `classes`), split anew for the seed; classes are cut to the
+    smallest."""
     generator = seeds.torch_generator(*purpose, "split", found.name)
-    rows = [torch.where(usable & (found.labels == c))[0] for c in range(len(found.classes))]
+    rows = usable_rows(found) if classes is None else classes
     size = min(len(r) for r in rows)
     shuffled = torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in rows])
     held = size // TEST_SHARE

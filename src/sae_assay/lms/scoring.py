@@ -62,14 +62,14 @@ class Seed:
     Attributes:
         evaluation: splits, probes and sampled rows.
         pooled: by set name, mean raw activations [rows, d_model]; of the sets that ablations work on.
-        sample: tokens for explained variance.
-        predictions: the model's own on the seed's passages; None where the metric reconstruction is not scored.
+        sample: tokens for explained variance; it and the next two are None where the metric reconstruction is not scored.
+        predictions: the model's own on the seed's passages.
         continue_: the rest of the model, from the hook on.
     """
 
     evaluation: Evaluation
     pooled: dict[str, Tensor]
-    sample: reconstruction.Sample
+    sample: reconstruction.Sample | None = None
     predictions: reconstruction.Predictions | None = None
     continue_: Callable[[Tensor], Tensor] | None = None
 
@@ -77,7 +77,7 @@ class Seed:
 @torch.no_grad()
 def prepare(texts: Texts, evaluation: Evaluation, continue_: Callable[[Tensor], Tensor] | None) -> Seed:
     """Compute once what every SAE is compared with."""
-    pooled = {found.name: pooled_hidden(found) for found in [*texts.crossed, texts.many]}
+    pooled = pooled_sets(texts)
     hidden = torch.cat([found.hidden for found in texts.sets])
     sample = reconstruction.sample(hidden, _sampled_tokens(texts, evaluation))
     predictions = None
@@ -85,6 +85,11 @@ def prepare(texts: Texts, evaluation: Evaluation, continue_: Callable[[Tensor], 
         p = texts.passages.take(evaluation.passages)
         predictions = reconstruction.predictions(p.hidden, p.counts, p.tokens, continue_)
     return Seed(evaluation, pooled, sample, predictions, continue_)
+
+
+def pooled_sets(texts: Texts) -> dict[str, Tensor]:
+    """Mean raw activations [rows, d_model] of the sets that ablations work on."""
+    return {found.name: pooled_hidden(found) for found in [*texts.crossed, texts.many]}
 
 
 @torch.no_grad()
@@ -105,8 +110,8 @@ def score(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, metrics: di
             for crossed in texts.crossed:
                 records += _scr(sae, encoded, texts, crossed, seed, metrics["scr"]["n"], mode)
     if "reconstruction" in metrics:
-        if seed.predictions is None or seed.continue_ is None:
-            raise ValueError("the metric reconstruction needs the model's predictions")
+        if seed.sample is None or seed.predictions is None or seed.continue_ is None:
+            raise ValueError("the metric reconstruction needs sampled tokens and the model's predictions")
         records += reconstruction.reconstruction(
             encoded.errors, seed.sample, seed.predictions, lambda x: sae.decode(sae.encode(x), x), seed.continue_
         )

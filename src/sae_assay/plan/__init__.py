@@ -4,8 +4,8 @@ The rules ask this plan and compute nothing themselves; the ledger asks the rule
 study shows in what a rule asks for, and nothing keeps a second list.
 """
 
-from sae_assay.plan.files import TABLES
+from sae_assay.plan.files import ANATOMY_TABLES, TABLES
 from sae_assay.plan.lms import Plan
 from sae_assay.plan.names import rule_name
 
-__all__ = ["TABLES", "Plan", "rule_name"]
+__all__ = ["ANATOMY_TABLES", "TABLES", "Plan", "rule_name"]

@@ -23,6 +23,7 @@ METRICS_OF_KIND = {
 }
 SLOW_ON_LM = ("sae_probes", *LIBRARY)  # the real libraries: jobs of their own
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
+ANATOMY_TABLES = ("anatomy", "points")
 REGISTRY = "data/registry.yaml"
 WORLD_FILES = ("synthetic_model_config.json", "synthetic_model.safetensors", "hierarchy.json")  # the last is optional
 SAE_FILES = {"cards": "cfg.json", "weights": "sae_weights.safetensors"}
@@ -40,8 +41,8 @@ class Files:
     def folders(self) -> list[Path]:
         """Where this study's artifacts lie."""
         data = [Path("data", kind, self.name) for kind in ("worlds", "activations", "saes", "trajectories")]
-        results = [Path("results", kind, self.name) for kind in ("scores", "table", "statistics", "charts", "report")]
-        return data + results
+        families = ["scores", "table", "statistics", "charts", "report", *(["anatomy"] if self.study.anatomy else [])]
+        return data + [Path("results", kind, self.name) for kind in families]
 
     def world(self, file: str, substrate: str = "{substrate}") -> str:
         """data/worlds/S/B/FILE"""
@@ -276,9 +277,36 @@ class Files:
         names = ["repeat_", *(f"repeat_{metric}_" for metric in self.slow_metrics(substrate))]
         return files + [self.score(str(repeat), sae, substrate, n) for sae in self.repeated(substrate) for n in names]
 
+    def anatomy_file(self, job: int, sae: str, substrate: str) -> str:
+        """results/anatomy/S/B/SAE/blocks_JOB.parquet"""
+        return f"results/anatomy/{self.name}/{substrate}/{sae}/blocks_{job}.parquet"
+
+    def anatomy_blocks(self, substrate: str) -> list[list[int]]:
+        """The blocks of each scoring job of a substrate's noise anatomy."""
+        section = self.study.anatomy
+        if section is None:
+            return []
+        blocks, size = list(range(section.substrates[substrate].levels)), section.blocks_per_job
+        return [blocks[i : i + size] for i in range(0, len(blocks), size)]
+
+    def anatomy_jobs(self, *kinds: str) -> list[tuple[str, int]]:
+        """Substrate and number of every scoring job of a noise anatomy."""
+        names = [n for n in self.study.anatomy.substrates if self.kind(n) in kinds] if self.study.anatomy else []
+        return [(name, job) for name in names for job in range(len(self.anatomy_blocks(name)))]
+
+    def anatomy_saes(self, substrate: str) -> list[str]:
+        """SAEs of a substrate's noise anatomy."""
+        return list(self.study.anatomy.substrates[substrate].saes) if self.study.anatomy else []
+
+    def anatomy_files(self) -> list[str]:
+        """Every score file of a noise anatomy."""
+        jobs = self.anatomy_jobs("world", "lm")
+        return [self.anatomy_file(job, sae, name) for name, job in jobs for sae in self.anatomy_saes(name)]
+
     def tables(self) -> dict[str, str]:
-        """The study's tables by name."""
-        return {name: self.results("table", f"{name}.parquet") for name in TABLES}
+        """The study's tables by name; those of a noise anatomy where the study has one."""
+        names = [*TABLES, *(ANATOMY_TABLES if self.study.anatomy else [])]
+        return {name: self.results("table", f"{name}.parquet") for name in names}
 
     def marts(self) -> dict[str, str]:
         """Statistics by name: one per query that is not a staging query."""
@@ -295,8 +323,8 @@ class Files:
         return sorted(path.as_posix() for path in Path("src/sae_assay").glob(pattern))
 
     def design(self) -> dict[str, Any]:
-        """The whole study as plain JSON values."""
-        return dump(self.study)
+        """The whole study as plain JSON values; without a noise anatomy where it has none."""
+        return {key: value for key, value in dump(self.study).items() if key != "anatomy" or value is not None}
 
     def choices(self) -> dict[str, Any]:
         """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""
@@ -308,7 +336,8 @@ class Files:
             for name, section in sections.items()
             if section.controls
         }
-        return {**chosen, "decay_fraction": decay, "best_kept": kept, "families": self.study.families}
+        shares = {"text_share": self.study.anatomy.text_shares} if self.study.anatomy else {}
+        return {**chosen, "decay_fraction": decay, "best_kept": kept, "families": self.study.families, **shares}
 
     def planned(self) -> list[dict[str, Any]]:
         """What is to be scored, for the coverage table: groups of SAEs, metrics and evaluation seeds."""
@@ -331,7 +360,7 @@ class Files:
     def family(self, name: str) -> list[str]:
         """Every file of a family; `FAMILIES` names them."""
         whole = {
-            "scores": self.score_files,
+            "scores": lambda: self.score_files() + self.anatomy_files(),
             "table": lambda: list(self.tables().values()),
             "statistics": lambda: list(self.marts().values()),
             "charts": self.charts,

@@ -10,6 +10,8 @@ from sae_assay.study import Run, Substrate, TrainingGroup
 
 # Fixed, independent of --cores: a sum's order depends on the number of threads.
 THREADS = 1
+RESEEDED = ("sparse_probing", "sae_probes", "tpp", "scr")
+"""Metrics of a noise anatomy."""
 
 
 class Settings(Files):
@@ -150,6 +152,30 @@ class Settings(Files):
         panels = [{"id": sae, "panel": self.panel_of(substrate, sae)} for sae in saes]
         metrics = self.cheap_metrics(substrate)
         return self.of_substrate(substrate, "score", saes=panels, evaluation_seeds=seeds, metrics=metrics)
+
+    def anatomy_settings(self, substrate: str, job: int) -> dict[str, Any]:
+        """Outputs: `scores`, one per SAE. Metrics are those whose scoring draws anything, without their fault ablation."""
+        section, kind = self.study.anatomy, self.kind(substrate)
+        if section is None:
+            raise KeyError(substrate)
+        own, sections = section.substrates[substrate], self._substrate(substrate)
+        saes = [{"id": sae, "panel": self.panel_of(substrate, sae)} for sae in own.saes]
+        scored = self.whole_modes(self.cheap_metrics(substrate))
+        more: dict[str, Any] = {"blocks": self.anatomy_blocks(substrate)[job], "resamples": own.resamples}
+        more |= {"saes": saes, "sources": list(own.sources), "metrics": {m: scored[m] for m in RESEEDED if m in scored}}
+        if kind == "lm":
+            more["text_share"] = own.text_share
+        else:
+            more |= {"samples": dump(sections.samples), "tasks": dump(sections.tasks)}
+        return self.of_substrate(substrate, "anatomy", **more)
+
+    def anatomy_points(self) -> list[dict[str, Any]]:
+        """What the table of points is made of: per substrate its sources, blocks and resamplings."""
+        found = self.study.anatomy.substrates.items() if self.study.anatomy else ()
+        return [
+            {"substrate": name, "sources": list(own.sources), "blocks": own.levels, "resamples": own.resamples}
+            for name, own in found
+        ]
 
     def group_saes(self, group: TrainingGroup) -> list[str]:
         """Outputs of a training job: run by run its unfinished snapshots in order, then the finished SAE; then the same SAEs

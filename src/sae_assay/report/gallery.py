@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import altair as alt
 import polars as pl
 
-from sae_assay.report import charts, views
+from sae_assay.report import anatomy_chart, charts, views
 from sae_assay.report.names import CHART_NAMES
 
 Marts = Mapping[str, pl.DataFrame]
@@ -22,6 +22,7 @@ TITLES: dict[str, str] = {
     "trajectories": "Does the score rise as the SAE trains, like the truth?",
     "trajectory_decisions": "How often does one scoring order two SAEs as the truth does?",
     "fault_ablation": "What changes when one fault of the procedure is repaired?",
+    "noise_anatomy": "Where does reseed noise come from?",
 }
 """The question that each chart answers."""
 
@@ -37,6 +38,7 @@ SUBTITLES: dict[str, list[str]] = {
         "Pairs of runs at matched steps, 95 % intervals; dashed: chance and the declared threshold"
     ],
     "fault_ablation": ["TPP and SCR in mode saebench with one repair, and in strict mode; 95 % intervals"],
+    "noise_anatomy": ["Each source of randomness reseeded alone: its share of the variance, with 95 % intervals"],
 }
 
 ABSENT: dict[str, str] = {
@@ -49,6 +51,7 @@ ABSENT: dict[str, str] = {
     "trajectories": "no training run kept its snapshots",
     "trajectory_decisions": "it needs two training runs with snapshots",
     "fault_ablation": "it needs a world and a fault_ablation of TPP or SCR",
+    "noise_anatomy": "the study declares no anatomy",
 }
 
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -61,6 +64,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "trajectories": ("trajectory_points", "scorecard"),
     "trajectory_decisions": ("decision_accuracy", "scorecard"),
     "fault_ablation": ("fault_ablation",),
+    "noise_anatomy": ("noise_anatomy",),
 }
 """The marts that each chart draws."""
 
@@ -74,7 +78,13 @@ VIEWS: dict[str, Callable[[Marts], pl.DataFrame]] = {
     "trajectories": views.trajectories,
     "trajectory_decisions": views.decisions,
     "fault_ablation": views.fault_ablation,
+    "noise_anatomy": views.noise_anatomy,
 }
+
+
+def on_page(marts: Marts) -> tuple[str, ...]:
+    """Charts that the page shows: all, but for a noise anatomy that the study does not declare."""
+    return tuple(name for name in CHART_NAMES if name != "noise_anatomy" or not marts["noise_anatomy"].is_empty())
 
 
 def draw(name: str, marts: Marts) -> alt.ConcatChart:
@@ -106,6 +116,8 @@ def draw(name: str, marts: Marts) -> alt.ConcatChart:
             )
         case "fault_ablation":
             return charts.repairs(table, title, subtitle)
+        case "noise_anatomy":
+            return anatomy_chart.noise_anatomy(table, title, subtitle)
     raise KeyError(f"{name} is no chart; use one of {', '.join(CHART_NAMES)}")
 
 

@@ -15,6 +15,7 @@ CHART_NAMES: tuple[str, ...] = (
     "trajectories",
     "trajectory_decisions",
     "fault_ablation",
+    "noise_anatomy",
 )
 """Charts of a study, in the order in which the page shows them."""
 
@@ -69,6 +70,17 @@ REPAIRS: dict[str, str] = {
     "strict": "Strict mode",
 }
 """Repaired modes of TPP and SCR: `saebench` with one fault repaired, then those of `strict` together."""
+
+SOURCES: dict[str, str] = {
+    "data": "Rows or text",
+    "tasks": "Tasks",
+    "split": "Split",
+    "probe": "Probe training",
+    "negatives": "Scoring’s negatives",
+}
+"""Sources of randomness in a noise anatomy, in the order in which an evaluation draws them."""
+
+PARTS: dict[str, str] = {"common": "common shift", "relative": "relative noise"}
 
 TRUTHS: dict[str, str] = {"mcc": "MCC", "f1": "F1"}
 

@@ -19,9 +19,8 @@ import jinja2
 import polars as pl
 from markupsafe import Markup, escape
 
-from sae_assay.report import claims, gallery, paper, sections, sources, style, views
+from sae_assay.report import anatomy, claims, gallery, paper, sections, sources, style, views
 from sae_assay.report.cells import Cells, prose, shown
-from sae_assay.report.names import CHART_NAMES
 from sae_assay.statistics import contracts, findings
 
 Marts = Mapping[str, pl.DataFrame]
@@ -62,6 +61,7 @@ HELP = {
     "truth_controls": "A sane metric has the oracle at the right end, and random or damaged SAEs at the left. An encoder-only metric must give a permuted decoder exactly its base’s score.",
     "trajectories": "Where the lines of the truth rise and a metric’s fall, the metric punishes training. Lines inside each other’s bands cannot be told apart by one scoring.",
     "fault_ablation": "Left: above zero, the repair makes the metric follow the truth better among SAEs of equal architecture and L0. Right: below one, it makes scores steadier, or all of them smaller: the table’s E ρ² tells which. Strict mode keeps SCR’s choice of direction.",
+    "noise_anatomy": anatomy.HELP,
     "trajectory_decisions": "A coin scores one half. Only pairs whose truth clearly differs count. On a language model there is no truth: shown is how often a scoring agrees with the metric’s other seeds.",
 }
 NOTHING = Markup("Not measured in this study.")
@@ -275,7 +275,7 @@ def _charts(charts: Mapping[str, Chart], cells: Cells) -> dict[str, dict[str, An
             "spec": packed(charts[name].spec),
             "image": _image(charts[name].svg),
         }
-        for name in CHART_NAMES
+        for name in charts
     }
 
 
@@ -302,6 +302,7 @@ def render(
         (id, mart, key, column, raw, format, shown), `sources` (a record a table) and `charts` (a record a chart).
     """
     cells = make_cells(marts, design)
+    charts = {name: charts[name] for name in gallery.on_page(marts)}
     found = {name: [sentence(f, cells) for f in findings.of_lens(name, marts)] for name in LENSES}
     context = {
         "study": study,
@@ -315,11 +316,13 @@ def render(
         "worlds": sections.traced(sections.between_worlds(marts, cells), cells),
         "lenses": [lens(name, marts, cells, design, found[name]) for name in LENSES],
         "faults": faults(marts, cells),
+        "anatomy": anatomy.section(marts, cells),
         "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),
         "limits": LIMITS,
         "contents": [
-            ("scorecard", "Scorecard"), *LENSES.items(), ("faults", "Idea or implementation"), ("coverage", "Coverage"),
+            ("scorecard", "Scorecard"), *LENSES.items(), ("faults", "Idea or implementation"),
+            *([("anatomy", "Where noise comes from")] if "noise_anatomy" in charts else []), ("coverage", "Coverage"),
             ("method", "Method"), ("reproduce", "Reproduce and check"),
         ],
         "charts": _charts(charts, cells),

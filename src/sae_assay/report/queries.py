@@ -12,23 +12,29 @@ from sqlglot import exp
 from sae_assay.errors import AssayError
 from sae_assay.statistics import runner
 
-PYTHON_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {"run_bootstrap": ("stg_decisions", ("question", "cell_id"))}
+PYTHON_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "run_bootstrap": ("stg_decisions", ("question", "cell_id")),
+    "run_anatomy": ("stg_anatomy_squares", ("cell_id",)),
+}
 """Steps of `runner.PLAN` that are no query: the step that they read, and the columns whose equal rows they take together."""
 
-DECLARED = ("primaries", "criteria", "decay_fractions", "best_kept", "families")
+MODULES = {"run_bootstrap": "bootstrap.py", "run_anatomy": "anatomy.py"}
+"""Where the text of a Python step stands, in sae_assay/statistics."""
+
+DECLARED = ("primaries", "criteria", "decay_fractions", "best_kept", "families", "text_shares")
 """Tables made of the study's configuration."""
 
 
 def query_file(step: str) -> str:
     """Where a step's text stands, relative to the project's root."""
     folder = "src/sae_assay/statistics"
-    return f"{folder}/bootstrap.py" if step in PYTHON_STEPS else f"{folder}/sql/{step}.sql"
+    return f"{folder}/{MODULES[step]}" if step in PYTHON_STEPS else f"{folder}/sql/{step}.sql"
 
 
 def query_text(step: str) -> str:
     """A step's text: SQL, or the Python of a step that is no query."""
     if step in PYTHON_STEPS:
-        return (resources.files("sae_assay.statistics") / "bootstrap.py").read_text(encoding="utf-8")
+        return (resources.files("sae_assay.statistics") / MODULES[step]).read_text(encoding="utf-8")
     return runner.sql(step)
 
 
@@ -39,7 +45,7 @@ def reads(step: str) -> frozenset[str]:
         return frozenset({PYTHON_STEPS[step][0]})
     tree = sqlglot.parse_one(runner.sql(step), read="duckdb")
     found = {table.name for table in tree.find_all(exp.Table)}
-    known = {*runner.PLAN, *runner.TABLES, *DECLARED, "planned_cells"} - {step}
+    known = {*runner.PLAN, *runner.TABLES, *runner.ANATOMY_TABLES, *DECLARED, "planned_cells"} - {step}
     own = {cte.alias for cte in tree.find_all(exp.CTE)}
     if unknown := found - known - own:
         raise AssayError(
@@ -70,7 +76,8 @@ def needs(mart: str) -> tuple[str, ...]:
 def tables(mart: str) -> tuple[str, ...]:
     """The study's tables that a mart is computed from, through all of its steps."""
     found = {name for step in needs(mart) for name in reads(step)}
-    return tuple(name for name in runner.TABLES if ("planned_cells" if name == "coverage" else name) in found)
+    every = (*runner.TABLES, *runner.ANATOMY_TABLES)
+    return tuple(name for name in every if ("planned_cells" if name == "coverage" else name) in found)
 
 
 @cache

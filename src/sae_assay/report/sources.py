@@ -67,4 +67,5 @@ def of_charts(specs: Mapping[str, str]) -> list[dict[str, Any]]:
             "data_sha256": digest(json.loads(specs[name])["datasets"]),
         }
         for name in CHART_NAMES
+        if name in specs
     ]

@@ -39,6 +39,14 @@ METRIC_COLOURS: dict[str, str] = {
     "pure_noise": "#aa4499",
 }
 
+SOURCE_COLOURS: dict[str, str] = {
+    "data": "#0072b2",
+    "tasks": "#e69f00",
+    "split": "#009e73",
+    "probe": "#d55e00",
+    "negatives": "#cc79a7",
+}
+
 VERDICT_COLOURS: dict[str, str] = {
     "PASS": "#c9e0f5",
     "FAIL": "#fbd3b4",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from sae_assay.report.names import CONTROLS, METRICS, REPAIRS, TASK_KINDS, TRUTHS, label, setting
+from sae_assay.report.names import CONTROLS, METRICS, PARTS, REPAIRS, SOURCES, TASK_KINDS, TRUTHS, label, setting
 
 Marts = Mapping[str, pl.DataFrame]
 CELL = ["substrate", "metric", "component", "hp_name", "hp_value", "mode"]
@@ -279,3 +279,31 @@ def fault_ablation(marts: Marts) -> pl.DataFrame:
     keys = table.select("substrate", "metric", "hp_value").unique(maintain_order=True).with_row_index("_place")
     long = pl.concat(parts).join(keys, on=["substrate", "metric", "hp_value"], maintain_order="left", nulls_equal=True)
     return long.sort("_place", maintain_order=True).drop("_place", "hp_value")
+
+
+def anatomy(marts: Marts) -> pl.DataFrame:
+    """Rows of the noise anatomy, `in` tasks where a metric has them, `saebench` before `strict`; words added."""
+    table = apart(rank(marts["noise_anatomy"]), ("in",))
+    mode = pl.when(pl.col("mode") == "strict").then(pl.lit(", strict")).otherwise(pl.lit(""))
+    order = {name: i for i, name in enumerate(SOURCES)}
+    place = pl.col("source").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    named = _words(table).with_columns(
+        (pl.col("metric_name") + mode).alias("setting"),
+        pl.col("part").replace(PARTS).alias("part_name"),
+        pl.col("source").replace(SOURCES).alias("source_name"),
+        place.alias("_place"),
+    )
+    return (
+        named.sort("part", "substrate", maintain_order=True)
+        .sort("substrate", "part", "metric", "mode", "_place", maintain_order=True, nulls_last=False)
+        .drop("_place")
+    )
+
+
+def noise_anatomy(marts: Marts) -> pl.DataFrame:
+    """Shares of every source, common shift and relative noise apart; a note where there is none."""
+    table = anatomy(marts).filter(pl.col("source") != "all")
+    return table.select(
+        "substrate", "part_name", "setting", "source", "source_name", pl.col("share").alias("value"),
+        pl.col("share_low").alias("low"), pl.col("share_high").alias("high"), "sd", "n_blocks", "reason",
+    )  # fmt: skip

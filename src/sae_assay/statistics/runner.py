@@ -1,12 +1,12 @@
 """Runs the statistics: score tables in, checked marts out, bitwise repeatable.
 
 Every statistic is one file in sql/; `stg_*` files are steps that several statistics share. DuckDB runs them in process on
-one thread, in the order of `PLAN`; one step, the bootstrap over runs, is Python.
+one thread, in the order of `PLAN`; two steps, which draw random numbers, are Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -16,11 +16,15 @@ import duckdb
 import polars as pl
 
 from sae_assay.errors import AssayError
-from sae_assay.statistics import bootstrap, contracts, functions
+from sae_assay.statistics import anatomy, bootstrap, contracts, functions
+from sae_assay.tables import anatomy as anatomy_tables
 from sae_assay.tables import scores
 
 TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 """The study's tables that statistics read, from `tables.collect`."""
+
+ANATOMY_TABLES = ("anatomy", "points")
+"""Tables of a noise anatomy, from `tables.anatomy`; a study without one has none, and they count as empty."""
 
 NAMES = ("substrate", "sae_id", "base_sae_id", "metric", "component", "hp_name", "task", "task_kind")
 """Columns of `TABLES` that hold few different names in many rows."""
@@ -66,10 +70,23 @@ PLAN = (
     "coverage",
     "scorecard",
     "between_worlds",
+    "stg_anatomy_scores",
+    "stg_anatomy_points",
+    "stg_anatomy_steps",
+    "stg_anatomy_squares",
+    "run_anatomy",
+    "noise_anatomy",
+    "text_bootstrap",
 )
 """Steps in the order in which they run."""
 
-MARTS = tuple(name for name in PLAN if not name.startswith("stg_") and name != "run_bootstrap")
+PYTHON: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
+    "run_bootstrap": ("stg_decisions", bootstrap.run_intervals),
+    "run_anatomy": ("stg_anatomy_squares", anatomy.intervals),
+}
+"""Steps that are no query: the step that each reads, and its function."""
+
+MARTS = tuple(name for name in PLAN if not name.startswith("stg_") and name not in PYTHON)
 """The tables that are written; sql/NAME.yml says what each holds."""
 
 _CRITERIA = (
@@ -85,7 +102,8 @@ _LEAST_RUNS = 3
 
 def run_all(table_dir: str | Path, out_dir: str | Path, config: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
     """Compute every mart from `table_dir`'s tables and write `out_dir/NAME.parquet`; returns the marts (see `compute`)."""
-    tables = {name: Path(table_dir) / f"{name}.parquet" for name in TABLES}
+    tables = {name: Path(table_dir) / f"{name}.parquet" for name in (*TABLES, *ANATOMY_TABLES)}
+    tables = {name: path for name, path in tables.items() if name in TABLES or path.exists()}
     marts = compute(tables, config)
     Path(out_dir).mkdir(parents=True, exist_ok=True)
     for name, mart in marts.items():
@@ -97,11 +115,11 @@ def compute(tables: Mapping[str, Path], config: Mapping[str, Any]) -> dict[str, 
     """Every mart, checked against its contract.
 
     Args:
-        tables: paths of the tables named in `TABLES`.
+        tables: paths of the tables named in `TABLES`, and in `ANATOMY_TABLES` where there are some.
         config: `scorecard` (primary {metric: {component, hp, mode, truth}}, thresholds {repeatable, discriminating,
             improving, valid, sane}, confidence .95), `decay_fraction` {substrate: share of training with a falling learning
             rate}, `best_kept` {substrate: latents that the `best` control keeps}, `families` {world: the world whose recipe it
-            shares}; the last three may lack substrates.
+            shares}, `text_share` {substrate: share of its text in one sample of an anatomy}; the last four may lack substrates.
 
     Raises:
         AssayError: a table is missing, damaged or breaks its schema, a declared primary is impossible, or a mart breaks
@@ -120,8 +138,10 @@ def database(tables: Mapping[str, Path], config: Mapping[str, Any]) -> Iterator[
     All names are values of one enum, in alphabetical order: they sort and join as integers.
     """
     frames = {name: scores.read_pinned(tables[name]) for name in TABLES}
-    for name in ("scores", "repeats"):
-        scores.check(frames[name], str(tables[name]))
+    frames |= anatomy_tables.nothing()
+    frames |= {name: scores.read_pinned(tables[name]) for name in ANATOMY_TABLES if name in tables}
+    for name in ("scores", "repeats", "anatomy"):
+        scores.check(frames[name], str(tables.get(name, name)))
     with duckdb.connect(config={"threads": 1, "preserve_insertion_order": True}) as db:
         db.execute("SET TimeZone = 'UTC'")
         functions.register(db)
@@ -141,8 +161,9 @@ def _names(frames: Iterable[pl.DataFrame]) -> list[str]:
 
 def run(db: duckdb.DuckDBPyConnection, step: str) -> None:
     """Make the table of a step of `PLAN`, those that it reads being there."""
-    if step == "run_bootstrap":
-        _load(db, step, bootstrap.run_intervals(db.sql("SELECT * FROM stg_decisions").pl()))
+    if step in PYTHON:
+        reads, function = PYTHON[step]
+        _load(db, step, function(db.sql(f"SELECT * FROM {reads}").pl()))
         return
     try:
         db.execute(f"CREATE TABLE {step} AS {sql(step)}")
@@ -178,7 +199,7 @@ def _load(db: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame, names: 
 
 
 def _declare(db: duckdb.DuckDBPyConnection, config: Mapping[str, Any]) -> None:
-    """The study's declarations as tables: primaries, criteria, decay_fractions, best_kept, families."""
+    """The study's declarations as tables: primaries, criteria, decay_fractions, best_kept, families, text_shares."""
     card = config["scorecard"]
     if card.get("confidence", 0.95) != 0.95:
         problem = f"confidence {card['confidence']} is asked for"
@@ -195,6 +216,8 @@ def _declare(db: duckdb.DuckDBPyConnection, config: Mapping[str, Any]) -> None:
     kept = sorted(config.get("best_kept", {}).items())
     _load(db, "best_kept", _frame(kept, substrate=str, best_kept=int))
     _load(db, "families", _frame(sorted(config.get("families", {}).items()), substrate=str, family=str))
+    shares = sorted(config.get("text_share", {}).items())
+    _load(db, "text_shares", _frame(shares, substrate=str, share=float))
 
 
 def _frame(rows: list[Any], **columns: type) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sae_assay import modes, numerics
+from sae_assay.anatomy import Streams
 from sae_assay.errors import AssayError
 from sae_assay.evaluation import EvaluationSet, Task, subset
 from sae_assay.metrics import probes
@@ -20,7 +21,7 @@ from sae_assay.worlds.build import read_arrays
 from sae_assay.worlds.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sae_assay.modes import Mode
 
@@ -48,13 +49,14 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
     pool = Pool.load(inputs.pool, read_arrays(inputs.world))
     if not np.isfinite(pool.hidden).all():
         raise AssayError(str(inputs.pool), "holds activations that are not finite", "rebuild the pool")
-    definitions = _read(inputs.tasks)
+    definitions = read_tasks(inputs.tasks)
     purpose = (settings["study"], settings["substrate"], settings["evaluation_seed"])
     built = build(pool, definitions, settings["tasks"], settings["metrics"], purpose)
     replace(built, pool=built.pool.without_rows()).save(outputs.evaluation)
 
 
-def _read(path: str | Path) -> dict[str, list[dict[str, Any]]]:
+def read_tasks(path: str | Path) -> dict[str, list[dict[str, Any]]]:
+    """tasks.json: by family, a list of tasks; AssayError where it cannot be read."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -66,7 +68,7 @@ def build(
     definitions: dict[str, list[dict[str, Any]]],
     limits: dict[str, Any],
     metrics: dict[str, Any],
-    purpose: tuple[str | int, ...],
+    purpose: tuple[str | int, ...] | Streams,
 ) -> EvaluationSet:
     """The evaluation set of a pool.
 
@@ -74,20 +76,21 @@ def build(
         definitions: tasks.json: `sparse_probing`, `tpp`, `scr`, each a list of tasks.
         limits: row limits, sections `sparse_probing`, `tpp`, `scr`.
         metrics: sections of the study's metrics; a family that none of them needs is left out.
-        purpose: names the streams of all draws.
+        purpose: names the streams of all draws, or those of each source.
     """
+    streams = purpose if isinstance(purpose, Streams) else Streams.of(purpose)
     drafts: list[_Draft] = []
     if "sparse_probing" in metrics or "sae_probes" in metrics:
-        drafts += [_probing(pool, d, limits["sparse_probing"], purpose) for d in definitions.get("sparse_probing", [])]
+        drafts += [_probing(pool, d, limits["sparse_probing"], streams) for d in definitions.get("sparse_probing", [])]
     for family, draw in (("tpp", _tpp), ("scr", _scr)):
         for mode in modes.sharing_rows(metrics[family]) if family in metrics else ():
-            drafts += [draw(pool, d, limits[family], mode) for d in definitions.get(family, [])]
+            drafts += [draw(pool, d, limits[family], mode, streams) for d in definitions.get(family, [])]
     sample = np.arange(min(SAMPLE_ROWS, len(pool)))
     used = np.unique(np.concatenate([sample, *(rows.ravel() for d in drafts for rows in _rows(d))]))
     drafts = [_moved(draft, used) for draft in drafts]
     kept = subset(pool, used)
-    tasks = _with_probes(drafts, torch.from_numpy(kept.hidden), purpose)
-    return EvaluationSet(kept, np.searchsorted(used, sample).astype(np.int32), tasks, purpose)
+    tasks = _with_probes(drafts, torch.from_numpy(kept.hidden), streams.probe)
+    return EvaluationSet(kept, np.searchsorted(used, sample).astype(np.int32), tasks, streams.negatives)
 
 
 def _rows(draft: _Draft) -> list[np.ndarray]:
@@ -117,13 +120,15 @@ def _drafted(task: Task, definition: dict[str, Any], draw: Callable[[], _Draft])
         return _Draft(replace(task, status="too_few_rows", reason=reason), [])
 
 
-def _probing(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], purpose: tuple[str | int, ...]) -> _Draft:
+def _probing(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], streams: Streams) -> _Draft:
     task = Task("probing", definition["id"], definition.get("kind"), None)
 
     def draw() -> _Draft:
         labels = pool.labels(definition["op"], definition["features"])
-        generator = numpy_generator(*purpose, "split", "sparse_probing", task.id)
+        generator = numpy_generator(*streams.split, "split", "sparse_probing", task.id)
         rows = splits.probing(labels, limits["max_train_positives"], limits["max_test"], generator)
+        if streams.resample:
+            rows = splits.resampled_probing(rows, numpy_generator(*streams.resample, "sparse_probing", task.id))
         arrays = {name: getattr(rows, name) for name in ("train", "test")}
         arrays |= {name: getattr(rows, name).astype(np.int32) for name in ("train_order", "test_order")}
         counts = {"train_positives": rows.train_positives, "test_positives": rows.test_positives}
@@ -132,28 +137,38 @@ def _probing(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], pur
     return _drafted(task, definition, draw)
 
 
-def _tpp(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode) -> _Draft:
+def _tpp(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode, streams: Streams) -> _Draft:
     task = Task("tpp", definition["id"], definition.get("kind"), mode)
 
     def draw() -> _Draft:
         labels = np.stack([pool.labels("single", [feature]) for feature in definition["classes"]])
-        rows = splits.tpp(labels, limits["max_rows_per_class"], modes.REPAIRS[mode])
+        (rows,) = _perhaps_resampled(
+            [splits.tpp(labels, limits["max_rows_per_class"], modes.REPAIRS[mode])], task, streams
+        )
         return _Draft(replace(task, arrays={"train": rows.effects, "test": rows.test}), [rows])
 
     return _drafted(task, definition, draw)
 
 
-def _scr(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode) -> _Draft:
+def _scr(pool: Pool, definition: dict[str, Any], limits: dict[str, Any], mode: Mode, streams: Streams) -> _Draft:
     task = Task("scr", definition["id"], definition.get("kind"), mode)
 
     def draw() -> _Draft:
         concepts = (definition[side] for side in ("target", "spurious"))
         target, spurious = (pool.labels(c["op"], c["features"]) for c in concepts)
-        classes = splits.scr(target, spurious, limits["max_rows_per_class"], modes.REPAIRS[mode])
+        drawn = splits.scr(target, spurious, limits["max_rows_per_class"], modes.REPAIRS[mode])
+        classes = _perhaps_resampled(drawn, task, streams)
         arrays = {"train": np.stack([c.effects for c in classes[:2]]), "test": np.stack([c.test for c in classes[:2]])}
-        return _Draft(replace(task, arrays=arrays), list(classes))
+        return _Draft(replace(task, arrays=arrays), classes)
 
     return _drafted(task, definition, draw)
+
+
+def _perhaps_resampled(classes: Sequence[splits.ClassRows], task: Task, streams: Streams) -> list[splits.ClassRows]:
+    if streams.resample is None:
+        return list(classes)
+    generator = numpy_generator(*streams.resample, task.family, task.id, task.mode or "")
+    return [splits.resampled(rows, generator) for rows in classes]
 
 
 def _with_probes(drafts: list[_Draft], hidden: torch.Tensor, purpose: tuple[str | int, ...]) -> list[Task]:

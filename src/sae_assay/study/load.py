@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sae_assay.errors import AssayError
+from sae_assay.study.anatomy import OF_KIND, Anatomy
 from sae_assay.study.base import Name, Strict, nearest, no_repeats
 from sae_assay.study.imports import ImportedScores
 from sae_assay.study.metrics import Metrics, Scorecard
@@ -55,6 +56,7 @@ class Study(Strict):
     imported: dict[Name, ImportedScores] = {}
     metrics: Metrics
     scorecard: Scorecard
+    anatomy: Anatomy | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -81,6 +83,7 @@ class Study(Strict):
             self._check_library(name, substrate)
         for name, primary in self.scorecard.primary.items():
             self.metrics.check_primary(name, primary)
+        self._check_anatomy()
         return self
 
     def _check_library(self, name: str, substrate: Substrate) -> None:
@@ -92,6 +95,27 @@ class Study(Strict):
             raise ValueError(f"metrics has none of {', '.join(_OWN_ON_LM)} for {name}: declare one beside SAEBench's")
         if self.metrics.saebench_scr and not substrate.lm.scr_crossings:
             raise ValueError(f"metrics.saebench_scr needs substrates.{name}.lm.scr_crossings: pairs of binary sets")
+
+    def _check_anatomy(self) -> None:
+        """Refuse an anatomy of what the study has not."""
+        for name, section in self.anatomy.substrates.items() if self.anatomy else ():
+            key = f"anatomy.substrates.{name}"
+            substrate = self.substrates.get(name)
+            if substrate is None or substrate.kind not in OF_KIND:
+                raise ValueError(f"{key} is no world or language model of the study{nearest(name, self.substrates)}")
+            made = [*substrate.finished_ids, *substrate.published_ids, *(item.id for item in substrate.local)]
+            for sae in section.saes:
+                if sae not in made:
+                    raise ValueError(f"{key}.saes has {sae}, no SAE of the panel{nearest(sae, made)}")
+            foreign = [source for source in section.sources if source not in OF_KIND[substrate.kind]]
+            if foreign:
+                raise ValueError(
+                    f"{key}.sources has {foreign}: a {substrate.kind} has {', '.join(OF_KIND[substrate.kind])}"
+                )
+            if (substrate.kind == "lm" and "data" in section.sources) != (section.text_share is not None):
+                raise ValueError(
+                    f"{key}.text_share belongs to the source `data` of a language model: give both, or neither"
+                )
 
     @property
     def hyper_parameters(self) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ balance the cells of target x spurious.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +76,28 @@ def probing(labels: NDArray[np.bool_], max_train: int, max_test: int, generator:
         generator.permutation(2 * train),
         generator.permutation(2 * test),
     )
+
+
+def resampled_probing(rows: ProbingRows, generator: np.random.Generator) -> ProbingRows:
+    """The same split, the rows of each label and side drawn anew with replacement."""
+
+    def drawn(side: Rows, positives: int) -> Rows:
+        parts = np.split(side, [positives])
+        return np.concatenate([part[generator.integers(len(part), size=len(part))] for part in parts])
+
+    return replace(rows, train=drawn(rows.train, rows.train_positives), test=drawn(rows.test, rows.test_positives))
+
+
+def resampled(rows: ClassRows, generator: np.random.Generator) -> ClassRows:
+    """The rows of every class drawn anew with replacement, each within its part of the split: none changes sides."""
+
+    def drawn(part: Rows) -> Rows:
+        return np.take_along_axis(part, generator.integers(part.shape[-1], size=part.shape), axis=-1)
+
+    train, test = drawn(rows.train), drawn(rows.test)
+    select = test if rows.select is rows.test else drawn(rows.select)
+    effects = train if rows.effects is rows.train else np.concatenate([train, select], axis=-1)
+    return ClassRows(train, select, effects, test)
 
 
 def tpp(labels: NDArray[np.bool_], max_rows: int, repairs: Repairs) -> ClassRows:

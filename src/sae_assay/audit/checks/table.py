@@ -12,7 +12,7 @@ from sae_assay.audit.context import Context
 from sae_assay.audit.evidence import RunRecord
 from sae_assay.audit.findings import Finding
 from sae_assay.errors import AssayError
-from sae_assay.tables import collect, scores
+from sae_assay.tables import anatomy, collect, scores
 
 NAME = "table"
 RERUN = "run `dvc pull`, or `snakemake`, and compare again"
@@ -22,6 +22,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "saes": ("substrate", "sae_id"),
     "tasks": collect.TASK_KEY,
     "coverage": collect.COVERAGE_KEY,
+    "anatomy": scores.KEY,
+    "points": ("substrate", "eval_seed"),
 }
 SERIES = ("substrate", "metric", "component", "hp_name", "hp_value", "mode", "direction")
 
@@ -189,7 +191,7 @@ def _dropped_series(context: Context, rows: pl.DataFrame) -> list[Finding]:
 # The collected tables ------------------------------------------------------------------------------------------------------
 def _tables(context: Context, first: pl.DataFrame, repeats: pl.DataFrame) -> list[Finding]:
     try:
-        made = collect.tables(first, repeats, context.plan.planned())
+        made = collect.tables(first, repeats, context.plan.planned()) | _anatomy(context)
     except AssayError as error:
         context.judged(NAME, "score table", "DIFFERS")
         return [Finding("ROW_RUN_MISMATCH", error.where, "files that can be collected", error.problem[:300], RERUN)]
@@ -199,6 +201,15 @@ def _tables(context: Context, first: pl.DataFrame, repeats: pl.DataFrame) -> lis
         context.fine(NAME, path, not problems)
         found += problems
     return found
+
+
+def _anatomy(context: Context) -> dict[str, pl.DataFrame]:
+    """The tables of a noise anatomy, collected again; AssayError where a file cannot be read."""
+    files = sorted(context.plan.anatomy_files())
+    if not files:
+        return {}
+    rows = [reading.read_scores(context.root, path).with_columns(source=pl.lit(path)) for path in files]
+    return anatomy.tables(pl.concat(rows), context.plan.anatomy_points())
 
 
 def _table(context: Context, path: str, made: pl.DataFrame, key: tuple[str, ...]) -> list[Finding]:
