@@ -90,7 +90,9 @@ def load_sae(job: dict[str, Any], d_model: int) -> Any:
     metadata = sae.cfg.metadata
     own = getattr(metadata, "hook_name", None)
     if own not in (None, job["hook"]):
-        raise BadInputError(folder, f"was trained at {own}, the substrate is {job['hook']}", "score it where it belongs")
+        raise BadInputError(
+            folder, f"was trained at {own}, the substrate is {job['hook']}", "score it where it belongs"
+        )
     metadata.hook_name, metadata.hook_layer = job["hook"], job["layer"]
     metadata.model_name, metadata.prepend_bos = job["model"]["name"], True
     _fold(sae)

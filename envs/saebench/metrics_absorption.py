@@ -91,7 +91,10 @@ def _some(vocabulary: list[str], count: int, tokenizer: Any, template: str, job:
     for word in rng.sample(vocabulary, len(vocabulary)):
         kept = by_letter[word.strip()[0].lower()]
         prompt = "\n" + template.format(word=word)
-        if len(kept) < count // len(LETTERS) and len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) == length:
+        if (
+            len(kept) < count // len(LETTERS)
+            and len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) == length
+        ):
             kept.append(word)
     if scarce := [letter for letter, kept in by_letter.items() if len(kept) < 2]:
         raise _UnfitError(f"the tokenizer has no two whole words that begin with {', '.join(scarce)}")

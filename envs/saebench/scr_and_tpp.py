@@ -146,7 +146,5 @@ def _scr(name: str, seen: tuple[dict[str, Any], dict[str, float], dict[str, floa
 def _one(part: str, direction: int, gap: float, value: float, name: str, n: int) -> dict[str, Any]:
     if gap < SMALLEST_DENOMINATOR:
         why = f"clean - original = {gap:.4f} is below {SMALLEST_DENOMINATOR}"
-        return row(
-            part, None, task=name, hp=("n", n), direction=direction, status="undefined_denominator", reason=why
-        )
+        return row(part, None, task=name, hp=("n", n), direction=direction, status="undefined_denominator", reason=why)
     return row(part, value, task=name, hp=("n", n), direction=direction)
