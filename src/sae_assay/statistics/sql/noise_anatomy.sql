@@ -4,10 +4,18 @@ WITH cells AS (
     SELECT DISTINCT cell_id, substrate, metric, component, hp_name, hp_value, mode, task_kind FROM stg_anatomy_scores
 ),
 
-sources AS (
+single AS (
     SELECT DISTINCT substrate, moved AS source FROM points WHERE moved NOT IN ('start', 'resample')
+),
+
+whole AS (
+    SELECT DISTINCT substrate, 'all' AS source FROM points
+),
+
+sources AS (
+    SELECT substrate, source FROM single
     UNION ALL
-    SELECT DISTINCT substrate, 'all' FROM points
+    SELECT substrate, source FROM whole
 ),
 
 wanted AS (
