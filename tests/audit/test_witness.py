@@ -122,7 +122,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     table = factory.score_table()
     again = table.filter(pl.col("eval_seed") == 42, pl.col("sae_id") == "batchtopk_l0_08_seed_0")
     folder = factory.write_tables(tmp_path_factory.mktemp("witness"), table, again)
-    tables = {name: folder / f"{name}.parquet" for name in runner.TABLES}
+    for name, content in factory.anatomy(4).items():
+        scores.write_pinned(content, folder / f"{name}.parquet")
+    tables = {name: folder / f"{name}.parquet" for name in (*runner.TABLES, *runner.ANATOMY_TABLES)}
     return tables, pl.read_parquet(tables["scores"]), witness.Witnesses(tables, factory.CONFIG)
 
 
@@ -173,7 +175,7 @@ def test_the_witness_alone_gives_the_number_again(study: Study, mart: str) -> No
     for row in rows:
         key = {name: row[name] for name in contracts.contract(mart)["grain"]}
         used = seen.rows(mart, key)
-        counts.append(len(used["scores"]))
+        counts.append(len(used["scores"]) + len(used["anatomy"]))
         again = witness.replay(tables, factory.CONFIG, mart, key, used)
         exact = [{n: v.hex() if isinstance(v, float) else v for n, v in one.items()} for one in (row, again)]
         assert exact[0] == exact[1]

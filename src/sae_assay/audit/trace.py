@@ -180,7 +180,8 @@ def _computed(
     numbers = seen.rows(mart, key)
     rows = witness_rows(tables, numbers)
     files = sorted(set(rows["source"]))
-    table = Chain.behind(ledger, [(f"results/table/{name}/scores.parquet", hash_file(tables["scores"]).sha256)], False)
+    bases = [tables[base] for base in witness.present(tables)]
+    table = Chain.behind(ledger, [(path.as_posix(), hash_file(path).sha256) for path in bases], False)
     recorded = {path: sha for run in table.runs for path, sha in run.inputs.items()}
     makers = [(source["path"], source["sha256"]), *((file, recorded.get(file, "")) for file in files)]
     chain = Chain.behind(ledger, makers)
@@ -204,7 +205,7 @@ def _computed(
 
 def _only_near(runs: list[Any]) -> list[Any]:
     """The jobs between the score files and the mart: the statistics and the table."""
-    return [run for run in runs if run.step in ("statistics", "table")]
+    return [run for run in runs if run.step in ("statistics", "table", "anatomy_table")]
 
 
 def _option(study: str, before: str) -> str:
@@ -216,11 +217,11 @@ def _same(key: Mapping[str, Any]) -> list[pl.Expr]:
 
 
 def witness_rows(tables: Mapping[str, Path], numbers: Mapping[str, Any]) -> pl.DataFrame:
-    """The witness rows of both base tables, with their score_id, the base table's name first."""
+    """The witness rows of the base tables, with their score_id, the base table's name first."""
     from sae_assay.tables import scores
 
     parts = []
-    for base in witness.BASES:
+    for base in witness.present(tables):
         rows = scores.read_pinned(tables[base])[numbers[base]]
         ids = pl.Series(
             "score_id", [scores.score_id(row) for row in rows.select(scores.KEY).to_dicts()], dtype=pl.String

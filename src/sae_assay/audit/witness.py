@@ -1,7 +1,7 @@
 """Witness rows: the score rows that a number was computed from, found by the queries themselves.
 
 The statistics are run once more, rewritten by `lineage`, so that each row of each step says which rows it was made of; a
-mart's row is then followed down to the tables `scores` and `repeats`. The other tables (`saes`, `tasks`, `coverage`) and the
+mart's row is then followed down to the tables `scores`, `repeats` and `anatomy`. The other tables (`saes`, `tasks`, `coverage`) and the
 study's declarations describe, and are taken whole. A witness belongs to a row of a mart: it serves all of the row's columns.
 """
 
@@ -24,9 +24,10 @@ from sae_assay.report.queries import PYTHON_STEPS, needs
 from sae_assay.statistics import contracts, runner
 from sae_assay.tables import scores
 
-BASES = ("scores", "repeats")
+BASES = ("scores", "repeats", "anatomy")
 REPEAT = "repeat:"
 """Before the score_id of a row of `repeats`, which shares its score_id with the row of `scores` that it repeats."""
+_PREFIXES = {"scores": "", "repeats": REPEAT, "anatomy": "anatomy:"}
 
 
 class Witnesses:
@@ -67,7 +68,7 @@ class Witnesses:
         }
 
     def rows(self, mart: str, key: Mapping[str, Any]) -> dict[str, Ints]:
-        """Row numbers in `scores` and in `repeats` that a mart's row was computed from.
+        """Row numbers in each of `BASES` that a mart's row was computed from.
 
         Raises:
             AssayError: the mart has no such row.
@@ -79,10 +80,9 @@ class Witnesses:
         return {name: self._follower.used(mart, number, name, len(self._ids[name])) for name in BASES}
 
     def ids(self, mart: str, key: Mapping[str, Any]) -> list[str]:
-        """The sorted score_ids of a mart row's witness; those of `repeats` begin with `repeat:`."""
+        """The sorted score_ids of a mart row's witness; those of `repeats` begin with `repeat:`, of `anatomy` with `anatomy:`."""
         rows = self.rows(mart, key)
-        prefixes = {"scores": "", "repeats": REPEAT}
-        return sorted(prefixes[name] + self._ids[name][i] for name in BASES for i in rows[name].tolist())
+        return sorted(_PREFIXES[name] + self._ids[name][i] for name in BASES for i in rows[name].tolist())
 
     def record(self, mart: str, key: Mapping[str, Any]) -> dict[str, Any]:
         """What a cell's record says of its witness: `query_sha256`, `rows`, `ids_sha256`."""
@@ -118,7 +118,7 @@ def replay(
     """The mart's row as the plain queries give it when they see the witness rows only.
 
     Args:
-        tables, config: as for `runner.compute`; tables other than `scores` and `repeats` are read whole.
+        tables, config: as for `runner.compute`; tables other than `BASES` are read whole.
         rows: row numbers from `Witnesses.rows`.
 
     Raises:
@@ -126,7 +126,7 @@ def replay(
     """
     with tempfile.TemporaryDirectory(prefix="sae-assay-replay-") as folder:
         kept = dict(tables)
-        for name in BASES:
+        for name in present(tables):
             kept[name] = Path(folder) / f"{name}.parquet"
             scores.write_pinned(scores.read_pinned(tables[name])[rows[name]], kept[name])
         table = plain(kept, config, mart)
@@ -136,6 +136,11 @@ def replay(
             f"table {mart}", f"has no row {dict(key)} on its witness alone", "report it: the witness lacks rows"
         )
     return found[0]
+
+
+def present(tables: Mapping[str, Path]) -> list[str]:
+    """The base tables of a study: one without a noise anatomy has no table of it."""
+    return [name for name in BASES if name in tables]
 
 
 def _score_ids(db: duckdb.DuckDBPyConnection, table: str) -> list[str]:
