@@ -33,14 +33,14 @@ test-slow: install       ## the tests that import sae_lens, run workflows, or ca
 	$(UV) run --frozen pytest -n $(CORES) --dist loadfile -m "slow or saebench"
 
 check: install           ## format, lint, types, tests
-	$(UV) run --frozen ruff format --check src tests benchmarks
-	$(UV) run --frozen ruff check src tests benchmarks
+	$(UV) run --frozen ruff format --check src tests benchmarks envs
+	$(UV) run --frozen ruff check src tests benchmarks envs
 	$(UV) run --frozen mypy
 	$(MAKE) test
 
 format: install          ## let ruff format and mend
-	$(UV) run --frozen ruff format src tests benchmarks
-	$(UV) run --frozen ruff check --fix src tests benchmarks
+	$(UV) run --frozen ruff format src tests benchmarks envs
+	$(UV) run --frozen ruff check --fix src tests benchmarks envs
 
 compare-recorded: install ## did this machine reproduce the recorded scores?
 	$(UV) run --frozen sae-assay compare-recorded
