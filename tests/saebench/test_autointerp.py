@@ -203,11 +203,11 @@ def test_a_cap_below_the_estimate_is_refused_before_any_call(done: SimpleNamespa
 
 def test_the_cap_stops_a_judge_that_costs_more_than_estimated(done: SimpleNamespace) -> None:
     mean, _, latents = scores(done, "expensive")
-    # A reply costs 0.105 USD, the cap is 0.12: what is asked after the first reply is refused.
-    assert {row["status"] for row in latents} == {"failed"} and "metrics.autointerp.cap_usd is 0.12 USD" in mean[
-        "reason"
-    ]
-    assert 1 <= len(done.judges["expensive"].requests) <= N
+    # A reply costs 0.105 USD, the cap is 0.12: after the first one at most one more is asked, beside those in flight.
+    statuses = {row["status"] for row in latents}
+    assert "failed" in statuses and statuses <= {"failed", "ok"}
+    assert mean["value"] is None and "metrics.autointerp.cap_usd is 0.12 USD" in mean["reason"]
+    assert 1 <= len(done.judges["expensive"].requests) <= N + 1
     kept = list((done.folder / "responses/expensive/replies").rglob("*.json"))
     assert len(kept) == len(done.judges["expensive"].requests)
 
