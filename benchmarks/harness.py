@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import time
@@ -27,6 +29,27 @@ def restart(profile: str, *emulator: str) -> None:
     python = str(Path(sys.executable).resolve()) if emulator else sys.executable
     command = [*emulator, python, *sys.argv, "--inside"]
     os.execvpe(command[0], command, variables)
+
+
+def run(parser: argparse.ArgumentParser, profile: str, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> None:
+    """Measure under the profile that the user chooses, in a process of its own, and print names and values.
+
+    Args:
+        parser: of the benchmark's own options.
+        profile: where none is chosen.
+    """
+    parser.add_argument("--profile", default=profile, choices=["portable", "native"])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if not chosen.inside:
+        restart(chosen.profile)
+    found = measure(chosen)
+    if chosen.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        print(f"{name:<42}{value:.4g}" if isinstance(value, float) else f"{name:<42}{value}")
 
 
 class Clock:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sae_assay.lms.gguf import GgufFile
+from sae_assay.lms import model as models
 from sae_assay.metrics import probes, saebench, tpp
 from sae_assay.metrics.ablation import with_padding
 from sae_assay.plan import Plan
@@ -49,7 +49,7 @@ def _library(
     plan: Plan, params: dict[str, Any], folder: Path, card: Path, scratch: Path
 ) -> tuple[float, dict[tuple[str, int], float]]:
     model = plan.lm_model(params["substrate"])
-    width = int(GgufFile(model).value("llama.embedding_length"))
+    width = models.open_file(model).d_model
     job = {**library_job(folder, params, MODE, model, width, "cpu"), "sae": str(card.parent.absolute())}
     environment = saebench.Environment(Path(params["section"]["environment"]))
     rows = environment.answers([job], scratch)[0]

@@ -11,10 +11,11 @@ neither sampler's work. Times include the rows [rows, hidden]; the library's are
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import time
+
+from harness import run
 
 
 def main() -> None:
@@ -24,20 +25,7 @@ def main() -> None:
     parser.add_argument("--roots", type=int, default=128)
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--profile", default="native", choices=["portable", "native"])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if not chosen.inside:
-        from harness import restart
-
-        restart(chosen.profile)
-    found = measure(chosen)
-    if chosen.json:
-        print(json.dumps(found, indent=1))
-        return
-    for name, value in found.items():
-        print(f"{name:<28}{value:.4g}")
+    run(parser, "native", measure)
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, float]:

