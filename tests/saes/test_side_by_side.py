@@ -28,11 +28,15 @@ SCRIPT = ROOT / "tests/saes/side_by_side_run.py"
 
 
 def start(folder: Path, names: str, pause: float = 0) -> multiprocessing.process.BaseProcess:
-    """A process forked from this one, which has paid for the import of sae_lens."""
-    import sae_assay.saes.side_by_side  # noqa: F401
+    """A process forked from a server that paid for the import of sae_lens, in the environment of `in_a_fresh_process`.
 
+    Not forked from this one: importing sae_assay.cli in an earlier test changes the environment, and with it the arithmetic of
+    processes that start afterwards.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sae_assay.saes.side_by_side"])
     folder.mkdir(exist_ok=True)
-    process = multiprocessing.get_context("fork").Process(target=small.main, args=(str(folder), names, pause))
+    process = context.Process(target=small.main, args=(str(folder), names, pause))
     process.start()
     return process
 
