@@ -89,6 +89,12 @@ def test_it_says_what_it_must(read: Reader) -> None:
         assert word in read.text
 
 
+def test_a_panel_too_small_for_validity_has_no_negative_degrees_of_freedom(marts: dict[str, pl.DataFrame]) -> None:
+    small = marts | {"validity": marts["validity"].with_columns(residual_df=pl.lit(-1, pl.Int64))}
+    note = page.verdict_note(small, page.make_cells(small, {}))
+    assert "D4 needs more SAEs than this panel has" in note and "degrees of freedom" not in note
+
+
 def test_it_loads_nothing(html: str, read: Reader) -> None:
     assert read.loads == []
     assert "@import" not in html.split("</style>")[0]

@@ -59,7 +59,7 @@ def _largest(rows: list[dict[str, Any]], cells: Cells) -> Markup | None:
 
 def _share(row: Mapping[str, Any], cells: Cells) -> Markup:
     limits = cells.interval("noise_anatomy", row, "share_low", "share_high", "percent0")
-    return cells.show("noise_anatomy", row, "share", "percent0") + Markup(" ") + limits
+    return cells.show("noise_anatomy", row, "share", "percent0") + (Markup(" ") + limits if limits else limits)
 
 
 def shares(marts: Marts, cells: Cells) -> Table:

@@ -121,7 +121,11 @@ def intervals(
     is null). Colour is the metric, shape the kind. `rules` are (x, meaning) lines.
     """
     scale = alt.Scale(type="log") if log else alt.Scale(domain=domain, zero=False) if domain else alt.Scale(zero=False)
-    axis = {"title": x_title, "scale": scale, "axis": alt.Axis(tickCount=5, format="~g" if log else ".3~g")}
+    axis = {
+        "title": x_title,
+        "scale": scale,
+        "axis": alt.Axis(tickCount=5, format="~g" if log else ".3~g", labelOverlap=True),
+    }
     panels = _panels(table, ["substrate"], _dot_rows(table, lambda _: (axis, rules)))
     return _page(panels, title, subtitle, min(columns, len(panels)), (WIDE_PLOT, WIDE_AXIS))
 

@@ -220,9 +220,11 @@ def verdict_note(marts: Marts, cells: Cells) -> Markup:
         )
         if not valid.is_empty():
             smallest = valid.sort("residual_df", maintain_order=True).to_dicts()[0]
-            note += Markup("Small panel: D4 rests on {} degrees of freedom. ").format(
-                cells.show("validity", smallest, "residual_df", "integer")
-            )
+            if smallest["residual_df"] > 0:
+                df = cells.show("validity", smallest, "residual_df", "integer")
+                note += Markup("Small panel: D4 rests on {} degrees of freedom. ").format(df)
+            else:
+                note += Markup("D4 needs more SAEs than this panel has. ")
     return note + Markup("Estimates and reasons are in the <a href='#scorecard'>scorecard</a>.")
 
 
