@@ -91,7 +91,9 @@ def test_it_says_what_it_must(read: Reader) -> None:
 
 def test_a_panel_too_small_for_validity_has_no_negative_degrees_of_freedom(marts: dict[str, pl.DataFrame]) -> None:
     small = marts | {"validity": marts["validity"].with_columns(residual_df=pl.lit(-1, pl.Int64))}
-    note = page.verdict_note(small, page.make_cells(small, {}))
+    note = page.verdict_note(
+        small, page.make_cells(small, Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True))
+    )
     assert "D4 needs more SAEs than this panel has" in note and "degrees of freedom" not in note
 
 
