@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -62,6 +63,21 @@ def test_the_contrast_is_a_t_interval_over_runs(marts: Marts) -> None:
     row = marts["trajectory_contrast"].filter(**CELL).row(0, named=True)
     assert (row["n_runs"], row["difference"]) == (6, pytest.approx(contrasts.mean()))
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_recalibrated_forms_are_no_runs_of_their_own(table: pl.DataFrame, marts: Marts, tmp_path: Path) -> None:
+    name = pl.col("sae_id")
+    again = table.filter(pl.col("step").is_not_null()).with_columns(
+        base_sae_id=name,
+        sae_id=name.str.replace(r"(\.step_|$)", ".recalibrated$1"),
+        panel=pl.lit("trajectory"),
+        value=pl.lit(0.5),
+    )
+    assert again.height and again["sae_id"].str.contains("recalibrated").all()
+    tables = factory.write_tables(tmp_path, pl.concat([table, again]))
+    both = runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
+    for mart in ("trajectory_trend", "trajectory_contrast", "separated_pairs", "decision_accuracy"):
+        assert both[mart].equals(marts[mart]), mart
 
 
 def test_pairs_are_tested_with_the_noise_of_their_step(table: pl.DataFrame, marts: Marts) -> None:

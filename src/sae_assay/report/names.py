@@ -24,6 +24,7 @@ CHART_SUFFIXES: tuple[str, ...] = ("json", "svg")
 ARCHITECTURES: dict[str, str] = {
     "batchtopk": "BatchTopK",
     "matryoshka": "Matryoshka",
+    "sampled_matryoshka": "Sampled Matryoshka",
     "matching_pursuit": "MatchingPursuit",
     "standard": "Standard",
     "jumprelu": "JumpReLU",

@@ -20,6 +20,7 @@ OTHER = "#6b7280"
 ARCHITECTURE_COLOURS: dict[str, str] = {
     "batchtopk": "#0072b2",
     "matryoshka": "#e69f00",
+    "sampled_matryoshka": "#882255",
     "matching_pursuit": "#009e73",
     "standard": "#d55e00",
     "jumprelu": "#cc79a7",

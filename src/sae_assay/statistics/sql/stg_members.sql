@@ -1,5 +1,6 @@
 -- Sets of SAEs that are compared: `panel` (trained, finished), `oracle` (the panel and the oracle), `trajectory`
--- (snapshots and the finished SAE of every training run that has snapshots). Grain: comparison, substrate, sae_id.
+-- (snapshots and the finished SAE of every training run that has snapshots). Recalibrated forms are no runs of their own:
+-- counted beside the SAEs that they come from, they would narrow intervals over runs. Grain: comparison, substrate, sae_id.
 WITH runs AS (
     SELECT *, split_part(sae_id, '.step_', 1) AS run_id FROM saes
 ),
@@ -16,7 +17,7 @@ members AS (
     SELECT 'trajectory', runs.*
     FROM runs
     JOIN snapshot_runs USING (substrate, run_id)
-    WHERE panel IN ('trajectory', 'panel') AND step IS NOT NULL
+    WHERE panel IN ('trajectory', 'panel') AND step IS NOT NULL AND base_sae_id IS NULL
 )
 
 SELECT * FROM members ORDER BY comparison, substrate, sae_id
