@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -65,19 +64,41 @@ def test_the_contrast_is_a_t_interval_over_runs(marts: Marts) -> None:
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
 
 
-def test_recalibrated_forms_are_no_runs_of_their_own(table: pl.DataFrame, marts: Marts, tmp_path: Path) -> None:
-    name = pl.col("sae_id")
-    again = table.filter(pl.col("step").is_not_null()).with_columns(
-        base_sae_id=name,
-        sae_id=name.str.replace(r"(\.step_|$)", ".recalibrated$1"),
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame) -> tuple[pl.DataFrame, Marts]:
+    """Every snapshot a second time, recalibrated: its scores moved by a noise of their own."""
+    steps = table.filter(pl.col("step").is_not_null())
+    moved = np.random.default_rng(3).normal(-0.02, 0.01, steps.height)
+    again = steps.with_columns(
+        base_sae_id="sae_id",
+        sae_id=pl.col("sae_id").str.replace(r"(\.step_|$)", ".recalibrated$1"),
         panel=pl.lit("trajectory"),
-        value=pl.lit(0.5),
+        value=pl.col("value") + moved,
     )
+    tables = factory.write_tables(tmp_path_factory.mktemp("recalibrated"), pl.concat([table, again]))
+    return again, runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
+
+
+def test_recalibrated_forms_are_no_runs_of_their_own(marts: Marts, both: tuple[pl.DataFrame, Marts]) -> None:
+    again, found = both
     assert again.height and again["sae_id"].str.contains("recalibrated").all()
-    tables = factory.write_tables(tmp_path, pl.concat([table, again]))
-    both = runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
     for mart in ("trajectory_trend", "trajectory_contrast", "separated_pairs", "decision_accuracy"):
-        assert both[mart].equals(marts[mart]), mart
+        assert found[mart].equals(marts[mart]), mart
+
+
+def test_recalibration_is_a_paired_t_interval_over_runs(
+    table: pl.DataFrame, marts: Marts, both: tuple[pl.DataFrame, Marts]
+) -> None:
+    assert marts["recalibration"].is_empty()
+    again, found = both
+    before, after = scores_of(table, **CELL), scores_of(again.drop("sae_id").rename({"base_sae_id": "sae_id"}), **CELL)
+    step = factory.STEPS[2]
+    change = np.array([(after[run, step] - before[run, step]).mean() for run in RUNS])
+    interval = stats.ttest_1samp(change, 0).confidence_interval(0.95)
+    row = found["recalibration"].filter(step=step, **CELL).row(0, named=True)
+    assert (row["n_runs"], row["difference"]) == (6, pytest.approx(change.mean()))
+    assert row["recalibrated"] - row["trained"] == pytest.approx(row["difference"])
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
 
 
 def test_pairs_are_tested_with_the_noise_of_their_step(table: pl.DataFrame, marts: Marts) -> None:

@@ -243,6 +243,8 @@ def lens(name: str, marts: Marts, cells: Cells, design: Mapping[str, Any], found
     """One lens' section."""
     tables = {"reseed": [sections.noise], "ground_truth": [sections.truth], "trajectory": [sections.training]}[name]
     details = {"ground_truth": [sections.margins]}.get(name, [])
+    if name == "trajectory" and not marts["recalibration"].is_empty():
+        details = [sections.recalibration]
     return {
         "id": name,
         "title": LENSES[name],

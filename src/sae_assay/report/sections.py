@@ -279,6 +279,35 @@ def training(marts: Marts, cells: Cells) -> Table:
     return grouped(caption, names, rows)
 
 
+def recalibration(marts: Marts, cells: Cells) -> Table:
+    """Lens 3: snapshots as trained and at their nominal L0, a row a metric and step at the primary settings."""
+    mart = "recalibration"
+    active = {
+        (row["substrate"], row["step"]): row
+        for row in marts[mart].filter(metric="reconstruction", component="l0").to_dicts()
+    }
+    rows = []
+    for row in _primary(marts, mart):
+        l0 = active.get((row["substrate"], row["step"]))
+        rows.append(
+            [
+                _name(row), row["substrate"], cells.show(mart, row, "step", "integer"), cells.show(mart, row, "n_runs", "integer"),
+                *(cells.show(mart, l0, form, "significant2") if l0 else "" for form in ("trained", "recalibrated")),
+                cells.show(mart, row, "trained", "fixed3"), cells.show(mart, row, "recalibrated", "fixed3"),
+                _with_interval(cells, mart, row, "difference", "low", "high", "+fixed3"),
+            ]
+        )  # fmt: skip
+    names = heads(
+        "Metric", "Substrate", "#Step", "#Runs", "#L0 as trained", "#L0 recalibrated", "#Score as trained", "#Recalibrated",
+        "#Difference (95 %)",
+    )  # fmt: skip
+    caption = (
+        "A BatchTopK snapshot carries the threshold that training has reached by then, and early on fires far more latents "
+        "than its k says. The same snapshots with the threshold moved to the nominal L0 on held-out rows, same tasks and seeds."
+    )
+    return grouped(caption, names, rows, "How much of a trajectory is its threshold?")
+
+
 def repairs(marts: Marts, cells: Cells) -> Table:
     """The fault ablation: a row a metric, kind of tasks and repaired mode."""
     rows = []

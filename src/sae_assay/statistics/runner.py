@@ -64,6 +64,7 @@ PLAN = (
     "trajectory_points",
     "trajectory_trend",
     "trajectory_contrast",
+    "recalibration",
     "pair_differences",
     "separated_pairs",
     "decision_accuracy",
