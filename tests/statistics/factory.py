@@ -205,6 +205,18 @@ ANATOMY_RELATIVE = {"data": 0.01, "tasks": 0.004, "split": 0.0, "probe": 0.002, 
 ANATOMY_RESAMPLED = (0.025, 0.012)
 
 
+def recalibrated(table: pl.DataFrame) -> pl.DataFrame:
+    """The snapshots of a table a second time, recalibrated: every score moved by a noise of its own."""
+    steps = table.filter(pl.col("step").is_not_null()).sort(scores.KEY)
+    moved = np.random.default_rng(3).normal(-0.02, 0.01, steps.height)
+    return steps.with_columns(
+        base_sae_id="sae_id",
+        sae_id=pl.col("sae_id").str.replace(r"(\.step_|$)", ".recalibrated$1"),
+        panel=pl.lit("trajectory"),
+        value=(pl.col("value") + moved).clip(0, 1),
+    )
+
+
 def anatomy(
     blocks: int, saes: int = 3, resamples: int = 4, seed: int = 0, tasks: int = 2, inert: tuple[str, ...] = ()
 ) -> dict[str, pl.DataFrame]:
@@ -259,11 +271,15 @@ def write_tables(folder: Path, table: pl.DataFrame | None = None, repeats: pl.Da
 
 
 def marts(folder: Path, table: pl.DataFrame | None = None, config: dict[str, Any] | None = None) -> Path:
-    """Run every statistic on a table (the default one unless given); returns the folder of marts."""
+    """Run every statistic on a table (the default one unless given), its snapshots recalibrated too, and on an anatomy.
+
+    Returns the folder of marts.
+    """
     from sae_assay.statistics import runner
 
     out = folder / "statistics"
-    written = write_tables(folder / "table", table)
+    table = score_table() if table is None else table
+    written = write_tables(folder / "table", pl.concat([table, recalibrated(table)]))
     for name, content in anatomy(12).items():
         scores.write_pinned(content, written / f"{name}.parquet")
     runner.run_all(written, out, config or CONFIG)

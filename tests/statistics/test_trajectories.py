@@ -66,15 +66,7 @@ def test_the_contrast_is_a_t_interval_over_runs(marts: Marts) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame) -> tuple[pl.DataFrame, Marts]:
-    """Every snapshot a second time, recalibrated: its scores moved by a noise of their own."""
-    steps = table.filter(pl.col("step").is_not_null())
-    moved = np.random.default_rng(3).normal(-0.02, 0.01, steps.height)
-    again = steps.with_columns(
-        base_sae_id="sae_id",
-        sae_id=pl.col("sae_id").str.replace(r"(\.step_|$)", ".recalibrated$1"),
-        panel=pl.lit("trajectory"),
-        value=pl.col("value") + moved,
-    )
+    again = factory.recalibrated(table)
     tables = factory.write_tables(tmp_path_factory.mktemp("recalibrated"), pl.concat([table, again]))
     return again, runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
 
