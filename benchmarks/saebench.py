@@ -53,19 +53,23 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(Study.load(chosen.study))
     metrics = [metric for metric in saebench_ours.METRICS if metric in plan.library_metrics(chosen.substrate)]
     card = Path(plan.sae("cfg.json", chosen.sae, chosen.substrate))
-    found, versions = {}, {}
-    for metric in metrics:
-        with tempfile.TemporaryDirectory() as scratch:
-            job = _job(plan, metric, chosen, card, Path(scratch))
-            answers = _answers(plan.study.metrics.library[metric].environment, job, Path(scratch))
-            found[metric] = _compared(metric, job, answers, encoder.load(card.parent))
-            versions = answers[0]["versions"]
+    if not metrics:
+        sys.exit(f"{chosen.study}: {chosen.substrate} is scored with none of {', '.join(saebench_ours.METRICS)}")
+    environments = {plan.study.metrics.library[metric].environment for metric in metrics}
+    if len(environments) > 1:
+        sys.exit(f"{chosen.study}: its metrics run in {sorted(environments)}; compare one version at a time")
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = {metric: _job(plan, metric, chosen, card, Path(scratch, metric)) for metric in metrics}
+        answers = _answers(environments.pop(), jobs, Path(scratch))
+        sae = encoder.load(card.parent)
+        found = {metric: _compared(metric, job, answers[metric], sae) for metric, job in jobs.items()}
     return {
-        **{name: getattr(chosen, name) for name in ("study", "substrate", "sae", "seed")},
+        "study": plan.name,
+        **{name: getattr(chosen, name) for name in ("substrate", "sae", "seed")},
         "command": f"uv run python benchmarks/saebench.py {chosen.study} {chosen.substrate} {chosen.sae} {chosen.seed}",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": chosen.machine,
-        "sae_bench": versions.get("sae-bench"),
+        "sae_bench": answers[metrics[0]][0]["versions"]["sae-bench"],
         "metrics": found,
     }
 
@@ -85,17 +89,20 @@ def _hp_name(metric: str) -> str:
     return "k_values" if metric == PROBING else "n_values"
 
 
-def _answers(environment: str, job: dict[str, Any], scratch: Path) -> list[Answer]:
-    """The library's answers to a job, done several times by one process."""
-    files = [scratch / f"job_{i}.json" for i in range(RUNS)]
-    for file in files:
-        file.write_text(json.dumps({**job, "out": f"{file}.out"}), encoding="utf-8")
+def _answers(environment: str, jobs: Mapping[str, dict[str, Any]], scratch: Path) -> dict[str, list[Answer]]:
+    """The library's answers to each job, done several times by one process."""
+    named = {metric: [scratch / f"{metric}_{i}.json" for i in range(RUNS)] for metric in jobs}
+    files = [file for several in named.values() for file in several]
+    for metric, several in named.items():
+        for file in several:
+            file.write_text(json.dumps({**jobs[metric], "out": f"{file}.out"}), encoding="utf-8")
     variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     command = [str(saebench.Environment(Path(environment)).python.absolute()), f"{environment}/parity_probing.py"]
     done = subprocess.run([*command, *map(str, files)], env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return [json.loads(Path(f"{file}.out").read_text(encoding="utf-8")) for file in files]
+    read = {file: json.loads(Path(f"{file}.out").read_text(encoding="utf-8")) for file in files}
+    return {metric: [read[file] for file in several] for metric, several in named.items()}
 
 
 def _compared(metric: str, job: dict[str, Any], answers: Sequence[Answer], sae: encoder.LightSAE) -> dict[str, Any]:
