@@ -192,20 +192,3 @@ def test_the_benchmark_times_both_sides_and_finds_equal_scores(scored: Project, 
         assert (found["metrics"][metric]["unequal"], found["metrics"][metric]["largest_difference"]) == (0, 0)
     assert found["metrics"]["saebench_sparse_probing"]["largest_difference"] <= 1 / 30  # a test row
     assert all(one["library"] > one["ours"] > 0 for one in found["metrics"].values())
-
-
-def test_the_page_shows_measured_seconds_and_nothing_else_runs(scored: Project) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/saebench.py"), "config.yaml", "lm", SAE, "42"]
-    scored.run(*command, "--machine", "a machine of the test", "--write", "seconds.json")
-    config = scored.path / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8") + "report: {seconds: seconds.json}\n", encoding="utf-8")
-    assert scored.planned() == {"report": 1}
-    scored.snakemake("--cores", "1")
-    assert scored.planned() == {}
-    html = (scored.path / "results/report/library/report.html").read_text(encoding="utf-8")
-    assert "<h3>Time per score</h3>" in html and ">a machine of the test</data>" in html
-    told = scored.assay("trace", "seconds:saebench_scr:ratio").stdout
-    assert "a measurement kept in seconds.json" in told and "no job made it" in told
-    (scored.path / "seconds.json").write_text("{}", encoding="utf-8")
-    said = scored.snakemake("-n", check=False)
-    assert "seconds.json: " in said and "report.seconds names this file" in said and "Building DAG" not in said
