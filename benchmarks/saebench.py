@@ -1,105 +1,172 @@
-"""CPU seconds of one TPP score by the real SAEBench and by our fast code, on the same activations and draws.
+"""CPU seconds a score of TPP, SCR and sparse probing, by the real SAEBench and by our fast code, on the same activations.
 
-    uv run python benchmarks/saebench.py STUDY SUBSTRATE SAE SEED
+    uv run python benchmarks/saebench.py STUDY SUBSTRATE SAE SEED [--write FILE] [--json]
 
-reads what a run of the study left: the cache of saebench_tpp and the SAE. Imports are not counted, nor is anything that
-SAEs share (activations, probes). Both do one SAE, every n of the study, all classes; values must agree.
+reads what a run of the study left: the caches of saebench_tpp, saebench_scr and saebench_sparse_probing (those that it
+has) and the SAE. Both sides score one SAE at every n or k_probe of the study, with the same rows, probes and draws; the
+library's are noted in its process (envs/saebench/parity_probing.py). Both read the cached activations from disk. Not
+counted is what SAEs share (text, the model's pass, probes on activations), imports, reading the SAE, and the library's
+probe on all latents, which ours has not. Median of three runs a side, one thread, user and system time.
+
+A score is one value of a metric: of a set (with sparse probing: of a class of a set) at one n or k_probe. The largest
+difference is over all of them; where one side has no value and the other has, it is null. `--write` keeps the result for
+the report of a study that names the file (`report: {seconds: FILE}`, docs/saebench.md).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+import harness
+import saebench_ours
 import torch
 
+from sae_assay.ledger.environment import cpu_model
 from sae_assay.lms import model as models
-from sae_assay.metrics import probes, saebench, tpp
-from sae_assay.metrics.ablation import with_padding
+from sae_assay.metrics import saebench
 from sae_assay.plan import Plan
 from sae_assay.saes import encoder
 from sae_assay.steps.saebench_cache import library_job
 from sae_assay.study import Study
 
-METRIC, MODE = "saebench_tpp", "library"
+RUNS, MODE = 3, "library"
+PROBING = "saebench_sparse_probing"
+Values = dict[tuple[str, int], float | None]
+Answer = dict[str, Any]
 
 
-def main(study: str, substrate: str, sae_id: str, seed: str) -> None:
-    """Print both times, their ratio and the largest difference of a score, as JSON."""
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The record that a report shows."""
     torch.set_num_threads(1)
-    plan = Plan(Study.load(study))
-    words = SimpleNamespace(substrate=substrate, sae=sae_id, metric=METRIC, seed=seed)
-    params = plan.library_score_settings(words)
-    card = Path(plan.sae("cfg.json", sae_id, substrate))
+    plan = Plan(Study.load(chosen.study))
+    metrics = [metric for metric in saebench_ours.METRICS if metric in plan.library_metrics(chosen.substrate)]
+    card = Path(plan.sae("cfg.json", chosen.sae, chosen.substrate))
+    if not metrics:
+        sys.exit(f"{chosen.study}: {chosen.substrate} is scored with none of {', '.join(saebench_ours.METRICS)}")
+    environments = {plan.study.metrics.library[metric].environment for metric in metrics}
+    if len(environments) > 1:
+        sys.exit(f"{chosen.study}: its metrics run in {sorted(environments)}; compare one version at a time")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "all")
-        saebench.unpack(plan.library_cache(METRIC, seed, substrate), folder)
-        theirs, values = _library(plan, params, folder, card, Path(scratch))
-        ours, found = _ours(folder, encoder.load(card.parent), params, int(seed))
-    largest = max(abs(values[key] - found[key]) for key in values)
-    print(json.dumps({"library": theirs, "ours": ours, "ratio": theirs / ours, "largest_difference": largest}))
+        jobs = {metric: _job(plan, metric, chosen, card, Path(scratch, metric)) for metric in metrics}
+        answers = _answers(environments.pop(), jobs, Path(scratch))
+        sae = encoder.load(card.parent)
+        found = {metric: _compared(metric, job, answers[metric], sae) for metric, job in jobs.items()}
+    return {
+        "study": plan.name,
+        **{name: getattr(chosen, name) for name in ("substrate", "sae", "seed")},
+        "command": f"uv run python benchmarks/saebench.py {chosen.study} {chosen.substrate} {chosen.sae} {chosen.seed}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": chosen.machine,
+        "sae_bench": answers[metrics[0]][0]["versions"]["sae-bench"],
+        "metrics": found,
+    }
 
 
-def _library(
-    plan: Plan, params: dict[str, Any], folder: Path, card: Path, scratch: Path
-) -> tuple[float, dict[tuple[str, int], float]]:
-    model = plan.lm_model(params["substrate"])
-    width = models.open_file(model).d_model
-    job = {**library_job(folder, params, MODE, model, width, "cpu"), "sae": str(card.parent.absolute())}
-    environment = saebench.Environment(Path(params["section"]["environment"]))
-    rows = environment.answers([job], scratch)[0]
-    spent = json.loads((scratch / "rows_0.json").read_text(encoding="utf-8"))["cpu_seconds"]
-    return spent, {(row["component"], row["hp_value"]): row["value"] for row in rows}
+def _job(plan: Plan, metric: str, chosen: argparse.Namespace, card: Path, scratch: Path) -> dict[str, Any]:
+    """The library's job, its cache unpacked; hyper-parameters that the SAE is too narrow for left out."""
+    words = SimpleNamespace(substrate=chosen.substrate, sae=chosen.sae, metric=metric, seed=chosen.seed)
+    params, model = plan.library_score_settings(words), plan.lm_model(chosen.substrate)
+    saebench.unpack(plan.library_cache(metric, chosen.seed, chosen.substrate), scratch / "all")
+    job = library_job(scratch / "all", params, MODE, model, models.open_file(model).d_model, "cpu")
+    name, width = _hp_name(metric), encoder.load(card.parent).d_sae
+    config = job["config"] | {name: [value for value in job["config"][name] if value <= width]}
+    return {**job, "config": config, "sae": str(card.parent.absolute())}
 
 
-def _ours(
-    folder: Path, sae: encoder.LightSAE, params: dict[str, Any], seed: int
-) -> tuple[float, dict[tuple[str, int], float]]:
-    (stored,) = (folder / MODE / "cache").glob("*_activations.pt")
-    parts = torch.load(stored)
-    train, test = (torch.stack(list(parts[name].values())) for name in ("train", "test"))
-    generator = torch.Generator().manual_seed(seed)
-    raw = [_mean(tokens) for tokens in (train, test)]
-    trained = _trained(*raw, generator)
-    ns = params["section"]["n"]
-    started = time.process_time()
-    latents, ablated = _latents(sae, train)[0], _latents(sae, test)[1]
-    scoring = torch.Generator().manual_seed(seed)
-    draws = tpp.draw(len(train), train.shape[1], test.shape[1], len(ns), generator, scoring)
-    inputs = tpp.TppInput("t", None, latents, ablated, raw[1], sae.W_dec, trained)
-    rows = tpp.saebench(inputs, draws, ns)
-    return time.process_time() - started, {(r["component"], r["hp_value"]): r["value"] for r in rows}
+def _hp_name(metric: str) -> str:
+    return "k_values" if metric == PROBING else "n_values"
 
 
-def _mean(tokens: torch.Tensor) -> torch.Tensor:
-    """[classes, rows, d] from [classes, rows, length, d]; masked tokens are all zeros."""
-    return tokens.sum(2) / (tokens.sum(-1) != 0).sum(-1, keepdim=True)
+def _answers(environment: str, jobs: Mapping[str, dict[str, Any]], scratch: Path) -> dict[str, list[Answer]]:
+    """The library's answers to each job, done several times by one process."""
+    named = {metric: [scratch / f"{metric}_{i}.json" for i in range(RUNS)] for metric in jobs}
+    files = [file for several in named.values() for file in several]
+    for metric, several in named.items():
+        for file in several:
+            file.write_text(json.dumps({**jobs[metric], "out": f"{file}.out"}), encoding="utf-8")
+    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    command = [str(saebench.Environment(Path(environment)).python.absolute()), f"{environment}/parity_probing.py"]
+    done = subprocess.run([*command, *map(str, files)], env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    read = {file: json.loads(Path(f"{file}.out").read_text(encoding="utf-8")) for file in files}
+    return {metric: [read[file] for file in several] for metric, several in named.items()}
 
 
-@torch.no_grad()
-def _latents(sae: encoder.LightSAE, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean latents, and those that an ablation removes, [classes, rows, d_sae] each."""
-    counted = (tokens.sum(-1) != 0).float()
-    count = counted.sum(-1, keepdim=True)
-    flat = sae.encode(tokens.flatten(0, 2)).view(*tokens.shape[:3], -1)
-    mean = (flat * counted[..., None]).sum(2) / count
-    zero = sae.encode(torch.zeros(1, sae.d_in))[0]
-    ratio = (1 - counted).sum(-1) / count[..., 0]
-    return mean, with_padding(mean.flatten(0, 1), ratio.flatten(), zero).view_as(mean)
+def _compared(metric: str, job: dict[str, Any], answers: Sequence[Answer], sae: encoder.LightSAE) -> dict[str, Any]:
+    """Seconds of both sides and how their scores differ."""
+    probing = answers[0]["probing"]
+    theirs = median(one["cpu_seconds"] - sum(part["seconds"] for part in one["probing"]) for one in answers)
+    names = [row["task"] for row in answers[0]["rows"] if row["status"] != "too_few_rows"]
+    wanted = [name for name in job["config"]["dataset_names"] if name in names]
+    sets = saebench_ours.prepare(metric, Path(job["cache"]).parent, wanted, job["seed"])
+    states, hps = [bytes.fromhex(one["state"]) for one in probing], job["config"][_hp_name(metric)]
+    seconds = []
+    for _ in range(RUNS):
+        started = time.process_time()
+        rows = saebench_ours.score(metric, sets, sae, hps, job["seed"], states)
+        seconds.append(time.process_time() - started)
+    values = _values(answers[0]["rows"]) if metric != PROBING else _of_cells(wanted, probing)
+    return {"library": theirs, "ours": median(seconds), **_differences(values, _values(rows))}
 
 
-def _trained(train: torch.Tensor, test: torch.Tensor, generator: torch.Generator) -> probes.Probes:
-    classes, m, r = len(train), train.shape[1], test.shape[1]
-    rows = torch.arange(classes * m).view(classes, m)
-    held = classes * m + torch.arange(classes * r).view(classes, r)
-    plans = [probes.plan(list(rows), list(held), c, train.shape[2], generator) for c in range(classes)]
-    return probes.train(torch.cat([train.flatten(0, 1), test.flatten(0, 1)]), plans)
+def _values(rows: Sequence[Mapping[str, Any]]) -> Values:
+    """The scores of a metric by task and hyper-parameter."""
+    kept = [row for row in rows if row["component"] in ("score", "accuracy") and row["status"] != "too_few_rows"]
+    return {(row["task"], row["hp_value"]): row["value"] for row in kept}
+
+
+def _of_cells(names: Sequence[str], probing: Sequence[Mapping[str, Any]]) -> Values:
+    """The library's accuracies by class, numbered as ours."""
+    found: Values = {}
+    for name, one in zip(names, probing, strict=True):
+        classes = list(dict.fromkeys(cell["class"] for cell in one["cells"]))
+        found |= {(f"{name}/{classes.index(c['class'])}", c["k_probe"]): c["accuracy"] for c in one["cells"]}
+    return found
+
+
+def _differences(theirs: Values, ours: Values) -> dict[str, Any]:
+    """Numbers of scores and of unequal ones, and the largest difference: null where a side alone has a value."""
+    if theirs.keys() != ours.keys():
+        raise ValueError(f"other scores than the library's: {sorted(theirs.keys() ^ ours.keys())[:4]}")
+    pairs = [(theirs[key], ours[key]) for key in theirs]
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    alone = any((a is None) != (b is None) for a, b in pairs)
+    return {
+        "scores": len(pairs),
+        "unequal": sum(a != b for a, b in pairs),
+        "largest_difference": None if alone else max(gaps, default=0.0),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("study", "substrate", "sae", "seed"):
+        parser.add_argument(name)
+    machine = f"{os.cpu_count()} cores of {cpu_model()}"
+    parser.add_argument("--machine", default=machine, help=f"in words, for the record (default: {machine})")
+    parser.add_argument("--write", metavar="FILE", help="keep the record here, for a report")
+
+    def kept(chosen: argparse.Namespace) -> dict[str, Any]:
+        found = measure(chosen)
+        if chosen.write:
+            Path(chosen.write).write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return found
+
+    harness.run(parser, "portable", kept)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

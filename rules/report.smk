@@ -1,4 +1,8 @@
 # Charts and the page.
+try:
+    design = plan.page_design()
+except AssayError as error:
+    raise WorkflowError(str(error))
 
 
 rule charts:
@@ -27,7 +31,7 @@ rule report:
         cells=update(plan.results("report", "cells.json")),
     params:
         group="light",
-        settings=plan.settings(design=plan.design()),
+        settings=plan.settings(design=design),
     log:
         plan.log("report"),
     threads: 1

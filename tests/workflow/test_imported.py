@@ -50,3 +50,31 @@ def test_the_import_is_recorded_and_verifies(imported: Project) -> None:
     done = imported.assay("verify", "--study", "theirs", "--depth", "2", "--json", check=False)
     report = json.loads(done.stdout)
     assert done.returncode == 0, report["findings"]
+
+
+def test_measured_seconds_change_the_page_alone_and_verify(imported: Project) -> None:
+    """After `record`: the key is no choice of the study, and its numbers are cells that the verifier knows."""
+    one = {"library": 3.0, "ours": 0.25, "scores": 5, "unequal": 0, "largest_difference": 0.0}
+    about = {"study": "theirs", "substrate": "lm", "sae": "a_seed_0", "seed": "42", "command": "uv run it 42"}
+    about |= {"date": "2026-11-26", "machine": "2 cores of a machine", "sae_bench": "0.6.0"}
+    file, study = imported.path / "seconds.json", imported.path / "studies/theirs.yaml"
+    file.write_text(json.dumps({**about, "metrics": {"saebench_tpp": one}}), encoding="utf-8")
+    study.write_text(study.read_text(encoding="utf-8") + "report: {seconds: seconds.json}\n", encoding="utf-8")
+    planned = imported.snakemake("-n", "--config", "study=theirs")
+    assert "report" in planned and not any(
+        rule in planned for rule in ("rule statistics:", "rule charts:", "rule table:")
+    )
+    imported.snakemake("--config", "study=theirs")
+    assert "<h3>Time per score</h3>" in (imported.path / "results/report/theirs/report.html").read_text()
+    told = imported.assay("trace", "seconds:saebench_tpp:ratio", "--study", "theirs").stdout
+    assert "a measurement kept in seconds.json" in told and "no job made it" in told
+    imported.git("add", "-A")
+    imported.git("commit", "-qm", "seconds")
+    imported.assay("record", "--study", "theirs")
+    imported.git("add", "-A")
+    imported.git("commit", "-qm", "recorded with seconds")
+    done = imported.assay("verify", "--study", "theirs", "--depth", "2", "--json", check=False)
+    assert done.returncode == 0, json.loads(done.stdout)["findings"]
+    file.write_text("{}", encoding="utf-8")
+    said = imported.snakemake("-n", "--config", "study=theirs", check=False)
+    assert "seconds.json: " in said and "report.seconds names this file" in said and "Building DAG" not in said

@@ -5,23 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pytest
-import torch
 import yaml
 from tests.lms.stand_in import write_gguf
 from tests.project import ROOT, Project, project_of
 
 from sae_assay.audit.expected import jobs
-from sae_assay.metrics import probes, saebench, tpp
-from sae_assay.metrics.ablation import with_padding
 from sae_assay.plan import Plan
-from sae_assay.saes import encoder
-from sae_assay.study import Study
+from sae_assay.study import Study, seconds
 
 PYTHON = ROOT / "envs/saebench/.venv/bin/python"
 pytestmark = [
@@ -47,6 +44,7 @@ STUDY: dict[str, Any] = {
                 "context": 16,
                 "training_tokens": 8000,
                 "probe_datasets": ["96_spam_is"],
+                "scr_crossings": [["5_hist_fig_ismale", "7_hist_fig_ispolitician"]],
                 "class_dataset": "97_news_class",
                 "rows_per_dataset": 200,
                 "reconstruction_rows": 8,
@@ -66,6 +64,7 @@ STUDY: dict[str, Any] = {
             "train_rows": 100,
             "test_rows": 30,
         },
+        "saebench_scr": {"n": [2, 10], "context": 16, "train_rows": 80, "test_rows": 24},
         "core": {
             "modes": ["library", "reseeded"],
             "context": 16,
@@ -159,7 +158,7 @@ def test_the_ledger_ties_rows_to_the_audited_version_and_the_verifier_knows_the_
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
     ran = [r for r in records if r["type"] == "run" and r["rule"].startswith("saebench_")]
-    assert len(ran) == len(wanted) == 2 * 3 + 2 * 3 + 3  # caches, scores, repeats
+    assert len(ran) == len(wanted) == 2 * 4 + 2 * 4 + 4  # caches, scores, repeats
     assert {Path(path).name for job in wanted.values() for path in job.inputs} >= {
         "uv.lock",
         "run.py",
@@ -176,39 +175,20 @@ def test_another_version_of_the_environment_is_another_input(scored: Project) ->
     assert scored.planned() == {}
 
 
-def test_our_fast_tpp_gives_the_librarys_scores_on_its_draws(scored: Project, tmp_path: Path) -> None:
-    """On token activations of the language model: pads and special tokens as SAEBench counts them."""
-    saebench.unpack(scored.path / "data/activations/library/lm/saebench_tpp_42.tar", tmp_path)
-    stored = torch.load(tmp_path / "library/cache/97_news_class_activations.pt")
-    sae = encoder.load(scored.path / "data/saes/library/lm" / SAE)
-    train, test = (_pooled(sae, torch.stack(list(stored[part].values()))) for part in ("train", "test"))
-    generator = torch.Generator().manual_seed(42)
-    classes, m, r = len(train.raw), train.raw.shape[1], test.raw.shape[1]
-    rows = torch.arange(classes * m).view(classes, m)
-    held = classes * m + torch.arange(classes * r).view(classes, r)
-    plans = [probes.plan(list(rows), list(held), c, sae.d_in, generator) for c in range(classes)]
-    trained = probes.train(torch.cat([train.raw.flatten(0, 1), test.raw.flatten(0, 1)]), plans)
-    draws = tpp.draw(classes, m, r, 2, generator, torch.Generator().manual_seed(42))
-    inputs = tpp.TppInput("t", None, train.latents, test.ablated, test.raw, sae.W_dec, trained)
-    ours = {(one["component"], one["hp_value"]): one["value"] for one in tpp.saebench(inputs, draws, [2, 10])}
-    found = rows_of(scored, "saebench_tpp").filter(mode="library", eval_seed=42)
-    theirs = {(one["component"], one["hp_value"]): one["value"] for one in found.iter_rows(named=True)}
-    assert theirs == pytest.approx(ours, abs=1e-6) and len({round(v, 4) for v in ours.values()}) > 2
-
-
-class _Pooled(NamedTuple):
-    raw: torch.Tensor
-    latents: torch.Tensor
-    ablated: torch.Tensor
-
-
-def _pooled(sae: encoder.LightSAE, tokens: torch.Tensor) -> _Pooled:
-    """Means over counted tokens of [classes, rows, length, d]; SAEBench's masked tokens are all zeros."""
-    counted = (tokens.sum(-1) != 0).float()
-    count = counted.sum(-1, keepdim=True)
-    flat = sae.encode(tokens.flatten(0, 2)).view(*tokens.shape[:3], -1)
-    latents = (flat * counted[..., None]).sum(2) / count
-    ratio = (1 - counted).sum(-1) / count[..., 0]
-    zero = sae.encode(torch.zeros(1, sae.d_in))[0]
-    ablated = with_padding(latents.flatten(0, 1), ratio.flatten(), zero).view_as(latents)
-    return _Pooled(tokens.sum(2) / count, latents, ablated)
+def test_the_benchmark_times_both_sides_and_finds_equal_scores(scored: Project, tmp_path: Path) -> None:
+    """On what the run left: token activations of the language model, pads and special tokens as SAEBench counts them."""
+    command = [sys.executable, str(ROOT / "benchmarks/saebench.py"), "config.yaml", "lm", SAE, "42"]
+    options = ["--json", "--machine", "a machine of the test", "--write", str(tmp_path / "seconds.json")]
+    found = json.loads(scored.run(*command, *options).stdout)
+    kept = seconds.load(str(tmp_path / "seconds.json"))
+    assert found == {name: value for name, value in kept.items() if name != "sha256"}
+    assert (found["sae_bench"], found["machine"]) == ("0.6.0", "a machine of the test")
+    assert {m: one["scores"] for m, one in found["metrics"].items()} == {
+        "saebench_tpp": 2,
+        "saebench_scr": 2,
+        "saebench_sparse_probing": 2 * 2,  # classes and k_probe
+    }
+    for metric in ("saebench_tpp", "saebench_scr"):
+        assert (found["metrics"][metric]["unequal"], found["metrics"][metric]["largest_difference"]) == (0, 0)
+    assert found["metrics"]["saebench_sparse_probing"]["largest_difference"] <= 1 / 30  # a test row
+    assert all(one["library"] > one["ours"] > 0 for one in found["metrics"].values())

@@ -114,7 +114,7 @@ class Context:
             job |= {
                 "charts": charts,
                 "page": self.plan.results("report", "report.html"),
-                "design": self.plan.design(),
+                "design": self.plan.page_design(),
                 "pictures": self.options.depth >= 2,
             }
             self._drawing = Replay(job | self._place())

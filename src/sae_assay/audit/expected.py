@@ -239,4 +239,4 @@ def _tail(plan: Plan) -> Iterator[ExpectedJob]:
     yield _job("statistics", {}, "statistics", [*tables, *queries], marts, choices)
     yield _job("charts", {}, "charts", marts, plan.charts(), choices)
     inputs = [*marts, *tables, *plan.charts(), *templates]
-    yield _job("report", {}, "report", inputs, page, plan.settings(design=plan.design()))
+    yield _job("report", {}, "report", inputs, page, plan.settings(design=plan.page_design()))

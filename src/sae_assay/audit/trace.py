@@ -131,7 +131,7 @@ def trace(report: Report, asked: str, study: str) -> dict[str, Any]:
     if "chart" in found:
         return _chart(report, found, ledger, study)
     digests = _digests(report.study)
-    source = of_tables(report.study, [found["mart"]], plan.design(), digests).get(found["mart"])
+    source = of_tables(report.study, [found["mart"]], plan.page_design(), digests).get(found["mart"])
     if source is None:
         raise AssayError(found["id"], f"names the table {found['mart']}, which nothing makes", "rebuild the report")
     known = {"cell": found, "places": report.places(found["id"]), "source": source}

@@ -28,6 +28,9 @@ def describe(found: dict[str, Any]) -> str:
         hand = f"A published number, not computed here: {row['confidence']}, of {row['substrate']}"
         texts = [f"{source['path']}  SHA-256 {source['sha256']}", hand + (f"; {row['note']}" if row["note"] else "")]
         return "\n".join([*lines, *_at("source", texts)])
+    if source["kind"] == "measured":
+        text = f"{source['path']}  SHA-256 {source['sha256']}"
+        return "\n".join([*lines, *_at("source", [text, "Measured by a benchmark beside the study; no job made it."])])
     if source["kind"] == "design":
         declared = f"{source['path']}  SHA-256 {source['sha256']}"
         return "\n".join([*lines, *_at("source", [declared, "A choice of the study or a constant of the method."])])

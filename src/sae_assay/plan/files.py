@@ -10,7 +10,7 @@ from typing import Any
 from sae_assay.lms.layout import block_rows
 from sae_assay.plan.names import dump, snapshot_id
 from sae_assay.report.names import chart_files
-from sae_assay.study import Study, Substrate
+from sae_assay.study import Study, Substrate, seconds
 from sae_assay.study.metrics import LIBRARY
 from sae_assay.study.trajectories import Cache
 from sae_assay.tables.saebench import files_in
@@ -323,8 +323,20 @@ class Files:
         return sorted(path.as_posix() for path in Path("src/sae_assay").glob(pattern))
 
     def design(self) -> dict[str, Any]:
-        """The whole study as plain JSON values; without a noise anatomy where it has none."""
-        return {key: value for key, value in dump(self.study).items() if key != "anatomy" or value is not None}
+        """What the study declares before it runs, as plain JSON values; without a noise anatomy where it has none."""
+        declared = {key: value for key, value in dump(self.study).items() if key != "report"}
+        return {key: value for key, value in declared.items() if key != "anatomy" or value is not None}
+
+    def page_design(self) -> dict[str, Any]:
+        """The design, and the measured seconds that the page shows beside it, where the study names a file of them.
+
+        Raises:
+            AssayError: the file is missing or malformed.
+        """
+        section = self.study.report
+        if section is None:
+            return self.design()
+        return {**self.design(), "report": dump(section), "measured": seconds.load(section.seconds)}
 
     def choices(self) -> dict[str, Any]:
         """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""

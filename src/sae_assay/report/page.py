@@ -19,7 +19,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup, escape
 
-from sae_assay.report import anatomy, claims, gallery, paper, sections, sources, style, views
+from sae_assay.report import anatomy, claims, gallery, paper, seconds, sections, sources, style, views
 from sae_assay.report.cells import Cells, prose, shown
 from sae_assay.statistics import contracts, findings
 
@@ -154,6 +154,8 @@ def make_cells(marts: Marts, design: Mapping[str, Any]) -> Cells:
     """Cells over the marts, the published numbers (`paper`) and the design (`study`)."""
     keys = {name: tuple(contracts.contract(name)["grain"]) for name in marts}
     tables = dict(marts) | {"paper": paper.published(), "study": study_numbers(design)}
+    if (measured := seconds.measured(design)) is not None:
+        tables[seconds.TABLE], keys[seconds.TABLE] = measured, seconds.KEY
     keys |= {"paper": ("lens", "substrate", "metric", "hp_name", "hp_value", "statistic"), "study": ("path",)}
     return Cells(tables, keys)
 
@@ -323,6 +325,7 @@ def render(
         "anatomy": anatomy.section(marts, cells),
         "coverage": sections.traced(sections.coverage(marts, cells), cells),
         "method": method(design, cells),
+        "seconds": seconds.section(design, cells),
         "limits": LIMITS,
         "contents": [
             ("scorecard", "Scorecard"), *LENSES.items(), ("faults", "Idea or implementation"),

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from sae_assay.ledger.canonical import digest
-from sae_assay.report import gallery, queries
+from sae_assay.report import gallery, queries, seconds
 from sae_assay.report.names import CHART_NAMES
 from sae_assay.statistics import runner
 
@@ -23,14 +23,14 @@ def of_tables(
 
     Args:
         study: its name.
-        names: marts, `paper` (published numbers) or `study` (the design's).
+        names: marts, `paper` (published numbers) `study` (the design's) or `seconds` (measured).
         design: the study as plain JSON values.
         digests: path -> SHA-256 of the tables and marts at hand; what is missing is left out.
 
     Returns:
         For a mart: `kind` query, `path` and `sha256` of its values, `sql` (its query's file), `sql_sha256` (over it and all
-        that it needs), `tables` (name -> SHA-256), `tolerance` (null: equal bit by bit). For the others: `kind` published
-        or design, `path`, `sha256`.
+        that it needs), `tables` (name -> SHA-256), `tolerance` (null: equal bit by bit). For the others: `kind` published,
+        design or measured, `path`, `sha256`.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(set(names)):
@@ -39,6 +39,9 @@ def of_tables(
             found[name] = {"kind": "published", "path": PUBLISHED, "sha256": hashlib.sha256(text).hexdigest()}
         elif name == "study":
             found[name] = {"kind": "design", "path": "the study’s configuration", "sha256": digest(design)}
+        elif name == seconds.TABLE:
+            path = f"a measurement kept in {design['report']['seconds']}"
+            found[name] = {"kind": "measured", "path": path, "sha256": design["measured"]["sha256"]}
         elif name in runner.MARTS:
             found[name] = _of_mart(study, name, digests)
     return found

@@ -17,6 +17,7 @@ from sae_assay.study.anatomy import OF_KIND, Anatomy
 from sae_assay.study.base import Name, Strict, nearest, no_repeats
 from sae_assay.study.imports import ImportedScores
 from sae_assay.study.metrics import Metrics, Scorecard
+from sae_assay.study.seconds import ReportSection
 from sae_assay.study.substrates import Run, Substrate
 
 
@@ -45,7 +46,7 @@ _OWN_ON_LM = ("sparse_probing", "tpp", "scr", "reconstruction")  # scored togeth
 class Study(Strict):
     """A whole study, as one YAML file declares it."""
 
-    optional: ClassVar = ("imported",)
+    optional: ClassVar = ("imported", "report")
 
     study: Name
     description: str = ""
@@ -57,6 +58,7 @@ class Study(Strict):
     metrics: Metrics
     scorecard: Scorecard
     anatomy: Anatomy | None = None
+    report: ReportSection | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +86,10 @@ class Study(Strict):
         for name, primary in self.scorecard.primary.items():
             self.metrics.check_primary(name, primary)
         self._check_anatomy()
+        if self.report and not self.metrics.library:
+            raise ValueError(
+                "report.seconds compares with the real SAEBench: declare a metric of it, or take the key out"
+            )
         return self
 
     def _check_library(self, name: str, substrate: Substrate) -> None:

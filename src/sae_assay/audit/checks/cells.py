@@ -62,7 +62,7 @@ def _list(value: Any, where: str) -> list[dict[str, Any]]:
 def _cells(context: Context, listed: Any, path: str) -> list[Finding]:
     from sae_assay.report.page import make_cells
 
-    tables = make_cells(_recorded_marts(context), context.plan.design())
+    tables = make_cells(_recorded_marts(context), context.plan.page_design())
     found = []
     for cell in _list(listed, path):
         item = f"{path}: {str(cell['id'])[:200]}"
