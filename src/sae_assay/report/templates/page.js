@@ -93,7 +93,7 @@
     var from = listed.sources[mart];
     if (!from) return;
     if (from.kind !== "query") {
-      add(from.kind === "published" ? "Published" : "Declared", [from.path + short(from.sha256)]);
+      add({ published: "Published", measured: "Measured" }[from.kind] ?? "Declared", [from.path + short(from.sha256)]);
       return;
     }
     add("Values", [from.path + short(from.sha256)]);
