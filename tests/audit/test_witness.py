@@ -118,10 +118,11 @@ Study = tuple[dict[str, Path], pl.DataFrame, witness.Witnesses]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Tables of a synthetic study with a second scoring, its score rows, and the witnesses of all marts."""
+    """Tables of a synthetic study with a second scoring and recalibrated snapshots, its score rows, and all marts' witnesses."""
     table = factory.score_table()
     again = table.filter(pl.col("eval_seed") == 42, pl.col("sae_id") == "batchtopk_l0_08_seed_0")
-    folder = factory.write_tables(tmp_path_factory.mktemp("witness"), table, again)
+    every = pl.concat([table, factory.recalibrated(table)])
+    folder = factory.write_tables(tmp_path_factory.mktemp("witness"), every, again)
     for name, content in factory.anatomy(4).items():
         scores.write_pinned(content, folder / f"{name}.parquet")
     tables = {name: folder / f"{name}.parquet" for name in (*runner.TABLES, *runner.ANATOMY_TABLES)}
