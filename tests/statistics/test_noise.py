@@ -80,6 +80,24 @@ def test_coefficients_are_pingouins_intraclass_correlations(table: pl.DataFrame,
     assert row["phi_n"] == pytest.approx(published("ICC2K", "ICC(A,K)")["ICC"], abs=1e-9)
 
 
+def test_saes_of_equal_means_have_no_coefficient_and_no_verdict(tmp_path: Path, table: pl.DataFrame) -> None:
+    """Two SAEs whose scores change places between seeds: F is 0 but for float32's last bits, and its interval a point."""
+    names = table.filter(panel="panel")["sae_id"].unique().sort()[:2].to_list()
+    first, second = table["eval_seed"].unique().sort()[:2].to_list()
+    offset = pl.when(pl.col("eval_seed") == first).then(0.1).otherwise(-0.1)
+    value = 0.3 + pl.when(pl.col("sae_id") == names[0]).then(offset + 1e-9).otherwise(-offset)
+    two = table.filter(
+        pl.col("sae_id").is_in(names), pl.col("eval_seed").is_in([first, second]), pl.col("metric") == "tpp"
+    )
+    tables = factory.write_tables(tmp_path, two.with_columns(value=value))
+    found = runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
+    row = cell(found["generalisability"], "tpp").row(0, named=True)
+    assert row["f_ratio"] < 1e-10 and (row["rho_1"], row["rho_1_low"]) == (None, None)
+    assert row["reason"] == "all SAEs score the same"
+    verdicts = found["scorecard"].filter(metric="tpp", criterion="D1")["verdict"].to_list()
+    assert verdicts and "FAIL" not in verdicts and "PASS" not in verdicts
+
+
 def test_three_way_components_are_those_of_an_anova(table: pl.DataFrame, marts: Marts) -> None:
     rows = pd.DataFrame(cell(table, "tpp").select("sae_id", "task", "eval_seed", "value").to_dict(as_series=False))
     y = rows.pivot_table(index="sae_id", columns=["task", "eval_seed"], values="value").to_numpy().reshape(29, 3, 3)

@@ -13,7 +13,8 @@ two_way AS (
     WHERE comparison = 'panel'
 ),
 
--- 1 - 1/F at n seeds is (F - 1) / (F + n - 1) at one (ICC(C,1))
+-- 1 - 1/F at n seeds is (F - 1) / (F + n - 1) at one (ICC(C,1)). An F below 1e-10 says that the SAEs' means agree to the
+-- precision of stored scores (float32): a coincidence of coarse scores, whose interval would be a point.
 seed_coefficients AS (
     SELECT
         cell_id, f_ratio,
@@ -26,7 +27,7 @@ seed_coefficients AS (
         ratio(ms_sae - ms_interaction, ms_sae + (n - 1) * ms_interaction + n * (ms_seed - ms_interaction) / k) AS phi_1,
         ratio(ms_sae - ms_interaction, ms_sae + (ms_seed - ms_interaction) / k) AS phi_n
     FROM two_way
-    WHERE f_ratio IS NOT NULL
+    WHERE f_ratio > 1e-10
 ),
 
 -- SAE x task x seed, all crossed, one observation a cell
@@ -102,7 +103,7 @@ SELECT
     CASE
         WHEN rho_1 IS NOT NULL THEN NULL
         WHEN ms_interaction = 0 THEN 'no noise between seeds (seed_inert)'
-        WHEN f_ratio = 0 THEN 'all SAEs score the same'
+        WHEN f_ratio <= 1e-10 THEN 'all SAEs score the same'
         ELSE why_no_noise(n_tasks, n_saes, n_seeds)
     END AS reason
 FROM cells
