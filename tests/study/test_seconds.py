@@ -33,6 +33,7 @@ MEASURED: dict[str, Any] = {
 
 def plan(folder: Path, name: str = "studies/saebench.yaml", seconds: str | None = None) -> Plan:
     raw = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    raw.pop("report", None)
     raw |= {"report": {"seconds": seconds}} if seconds else {}
     (folder / "study.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     return Plan(Study.load(folder / "study.yaml"))

@@ -51,11 +51,19 @@ def sae_digests(project: Project) -> dict[str, str]:
     return {path.relative_to(project.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def _fraction(path: Path) -> int:
+    return int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 900_000
+
+
 def test_a_killed_study_goes_on_to_the_same_saes_and_is_scored(tmp_path: Path) -> None:
     project = project_of(tmp_path / "project", tiny())
     model = project.path / "data/inputs/stand-in/model.gguf"
     model.parent.mkdir(parents=True)
     write_gguf(model)
+    registry = project.path / "data/registry.yaml"
+    while _fraction(registry) <= _fraction(model):  # times come from contents: else the model is newer by luck
+        registry.write_text(registry.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
+    model.touch()
     project.kill_during_run(".sae-assay/scratch/trajectories/cross/train_seed_0/*/checkpoint_*")
     [checkpoint] = (project.path / ".sae-assay/scratch/trajectories/cross/train_seed_0").glob("*/checkpoint_*")
     assert 0 < int(checkpoint.name.split("_")[1]) < 1000
