@@ -48,11 +48,12 @@ def sync(workflow: Any, study: str, folders: Iterable[Path], targets: Iterable[s
     stale |= {path: ["no record says how it was made"] for path in unknown_files(folders, outputs)}
     existing = [path for path in {*outputs, *stale} if hasher.sha256(path) is not None]
     for path in sorted(existing):
-        _set_mtime(hasher, path, STALE_NS if path in stale else _mtime(hasher, path, survey.level(path)))
+        _set_mtime(hasher, path, STALE_NS if path in stale else _mtime(hasher, path, 1 + survey.level(path)))
     for path in sorted({*survey.sources(), ANCHOR}):
         if hasher.sha256(path) is not None:
+            # A language model that another study has fetched is newer than what its rule reads, else it would be made again.
             made = any(rule.is_producer(path) for rule in workflow.rules)
-            _set_mtime(hasher, path, _mtime(hasher, path, 0.9 if made else 0))
+            _set_mtime(hasher, path, _mtime(hasher, path, int(made)))
     hasher.save()
     found = {path: stale[path] for path in sorted(stale)}
     _remember(study, found, [run.id for run in survey.current_runs()])
@@ -122,12 +123,9 @@ def _is_lookup_error(error: BaseException | None) -> bool:
     return False
 
 
-def _mtime(hasher: Hasher, path: str, level: float) -> int:
-    """Level 0.9 is that of a file that a rule can make, but another study or a hand has made: a language model. It is newer
-    than what that rule reads, else it would be made again, and with it all that reads it."""
+def _mtime(hasher: Hasher, path: str, level: int) -> int:
     sha = hasher.sha256(path) or "0"
-    span = 900_000 if level == int(level) else 90_000
-    return T0_NS + int(level * 10) * 10**8 + int(sha[:8], 16) % span * 1000
+    return T0_NS + level * 10**9 + int(sha[:8], 16) % 900_000 * 1000
 
 
 def _set_mtime(hasher: Hasher, path: str, mtime_ns: int) -> None:
