@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.saebench.environment import ENV, INSTALLED, PYTHON
 
 from sae_assay.metrics import probes, scr, tpp
 
-ENV = Path(__file__).parents[2] / "envs" / "saebench"
-PYTHON = ENV / ".venv" / "bin" / "python"
 pytestmark = [
     pytest.mark.saebench,
-    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 NS = [1, 2, 5, 10, 20, 50, 100]
 D, D_SAE = 24, 100

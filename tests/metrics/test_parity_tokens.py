@@ -23,16 +23,15 @@ import numpy as np
 import pytest
 from benchmarks import saebench_ours
 from tests.lms.stand_in import CONFIG, write_gguf
+from tests.saebench.environment import ENV, INSTALLED, PYTHON
 
 from sae_assay.metrics import probing
 from sae_assay.saes import encoder, formats
 
-ENV = Path(__file__).parents[2] / "envs/saebench"
-PYTHON = ENV / ".venv/bin/python"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 D, CONTEXT, SEEDS = CONFIG.d_model, 12, (3, 8)
 NS, KS = [1, 2, 5, 10, 20], [1, 2, 5]

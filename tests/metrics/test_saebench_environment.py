@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.saebench.environment import ENV, INSTALLED, PYTHON
 
 from sae_assay.saes import formats
 
-ENV = Path(__file__).parents[2] / "envs/saebench"
-PYTHON = ENV / ".venv/bin/python"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 D, D_SAE, HOOK = 6, 8, "blocks.1.hook_resid_post"
 

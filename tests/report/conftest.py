@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import polars as pl
 import pytest
@@ -44,13 +45,19 @@ def charts(statistics: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(statistics: Path, charts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def design() -> dict[str, Any]:
+    """The default study, which the page of the synthetic marts is given."""
+    from sae_assay.study import Study
+
+    return Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
+
+
+@pytest.fixture(scope="session")
+def site(statistics: Path, charts: Path, design: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with report.html and cells.json, written by the step."""
     from sae_assay.steps import report as step
-    from sae_assay.study import Study
 
     folder = tmp_path_factory.mktemp("report")
     inputs = [str(p) for p in [*sorted(statistics.glob("*.parquet")), *sorted(charts.iterdir())]]
-    design = Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
     step.run(inputs, [str(folder / "report.html"), str(folder / "cells.json")], {"study": "test", "design": design})
     return folder

@@ -22,7 +22,6 @@ from sae_assay.steps import report as step
 from sae_assay.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
-DESIGN = Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
 
 
 class Reader(HTMLParser):
@@ -90,18 +89,22 @@ def test_it_says_what_it_must(read: Reader) -> None:
         assert word in read.text
 
 
-def test_a_panel_too_small_for_validity_has_no_negative_degrees_of_freedom(marts: dict[str, pl.DataFrame]) -> None:
+def test_a_panel_too_small_for_validity_has_no_negative_degrees_of_freedom(
+    marts: dict[str, pl.DataFrame], design: dict
+) -> None:
     small = marts | {"validity": marts["validity"].with_columns(residual_df=pl.lit(-1, pl.Int64))}
-    note = page.verdict_note(small, page.make_cells(small, DESIGN))
+    note = page.verdict_note(small, page.make_cells(small, design))
     assert "D4 needs more SAEs than this panel has" in note and "degrees of freedom" not in note
 
 
-def test_recalibrated_snapshots_stand_beside_those_as_trained(read: Reader, marts: dict[str, pl.DataFrame]) -> None:
+def test_recalibrated_snapshots_stand_beside_those_as_trained(
+    read: Reader, marts: dict[str, pl.DataFrame], design: dict
+) -> None:
     words = "How much of a trajectory is its threshold?"
     assert words in read.text
-    assert page.lens("trajectory", marts, page.make_cells(marts, DESIGN), DESIGN, [])["details"]
+    assert page.lens("trajectory", marts, page.make_cells(marts, design), design, [])["details"]
     none = marts | {"recalibration": marts["recalibration"].clear()}
-    assert not page.lens("trajectory", none, page.make_cells(none, DESIGN), DESIGN, [])["details"]
+    assert not page.lens("trajectory", none, page.make_cells(none, design), design, [])["details"]
 
 
 def test_it_loads_nothing(html: str, read: Reader) -> None:

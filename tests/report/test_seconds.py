@@ -13,7 +13,6 @@ from sae_assay.audit.words import describe
 from sae_assay.report import page, seconds, sources
 from sae_assay.report.names import CHART_NAMES
 from sae_assay.report.untraced import untraced_numbers
-from sae_assay.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED: dict[str, Any] = {
@@ -30,11 +29,6 @@ MEASURED: dict[str, Any] = {
         "saebench_scr": {"library": 4.5, "ours": 0.5, "scores": 10, "unequal": 1, "largest_difference": None},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def design() -> dict[str, Any]:
-    return Study.load(ROOT / "config.yaml").model_dump(mode="json", by_alias=True)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.saebench.environment import ENV, PYTHON
 
 from sae_assay.saes import formats
 
-ENV = Path(__file__).parents[2] / "envs" / "saebench"
-PYTHON = ENV / ".venv" / "bin" / "python"
 D, LAYERS = 32, 2
 COUNTRIES = {
     "France": "Europe",

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 from tests.saebench import stand_ins
+from tests.saebench.environment import INSTALLED
 from tests.saebench.stub_judge import StubJudge, completion, is_scoring, says, serving, sleeps
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not stand_ins.PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 KEY = "sk-stand-in-4f1c9a7e2b"
 N = 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.saebench.stand_ins import ENV
+from tests.saebench.environment import ENV
 
 spec = importlib.util.spec_from_file_location("judge", ENV / "judge.py")
 assert spec and spec.loader

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from tests.saebench import stand_ins
+from tests.saebench.environment import INSTALLED
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not stand_ins.PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 PARTS = ["disentanglement_score", "cause_score", "isolation_score"]
 TASKS = ["__all__", "city", "city_Country", "city_Continent"]

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 import yaml
 from tests.project import ROOT, project_of
+from tests.saebench.environment import INSTALLED
 from tests.saebench.stub_judge import says, serving
-from tests.workflow.test_saebench import PYTHON, STUDY, register_stand_in
+from tests.workflow.test_saebench import STUDY, register_stand_in
 
 from sae_assay.audit.expected import jobs
 from sae_assay.plan import Plan
@@ -22,7 +23,7 @@ from sae_assay.study import Study
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 KEY = "sk-stand-in-0b8d3f61c5"
 LATENTS = 2

