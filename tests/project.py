@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,10 +81,8 @@ class Project:
     def ran(self) -> dict[str, int]:
         """Run the workflow; rules whose jobs computed something, cut-off ones aside."""
         text = self.snakemake()
-        done = Counter(line.split("Rule: ")[1].rstrip(")") for line in text.splitlines() if "Rule: " in line)
-        kept = Counter(
-            line.split()[1].rstrip(":") for line in text.splitlines() if "nothing that it depends on" in line
-        )
+        done = Counter(re.findall(r"\(Rule: (\w+)\)", text))
+        kept = Counter(re.findall(r"sae-assay: (\w+)[^:\n]*: nothing that it depends on", text))
         del done["all"]
         return {rule: count for rule, count in (done - kept).items() if count}
 

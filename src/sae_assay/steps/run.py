@@ -16,4 +16,5 @@ try:
 except AssayError as error:
     sys.exit(f"sae-assay: {error}")
 if outcome == "skipped":
-    print(f"sae-assay: {job.label}: nothing that it depends on has changed, outputs kept", file=sys.stderr)
+    # One write: print's newline is a second one, between which another job's line may come.
+    sys.stderr.write(f"sae-assay: {job.label}: nothing that it depends on has changed, outputs kept\n")
