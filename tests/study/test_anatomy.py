@@ -1,4 +1,4 @@
-"""The section `anatomy`: what it asks for, what it refuses, and a default study that knows nothing of it."""
+"""The section `anatomy`: what it asks for, what it refuses, and a study that knows nothing of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RAW: dict[str, Any] = yaml.safe_load((ROOT / "studies/anatomy.yaml").read_text()
 
 
 def test_a_study_without_an_anatomy_asks_for_the_same_jobs_as_ever() -> None:
-    plan = Plan(Study.load(ROOT / "config.yaml"))
+    plan = Plan(Study.load(ROOT / "studies/smoke.yaml"))
     assert not [key for key in expected.jobs(plan) if "anatomy" in key]
     assert set(plan.tables()) == {"scores", "repeats", "saes", "tasks", "coverage"}
     assert "anatomy" not in plan.design() and "text_share" not in plan.choices()
@@ -37,6 +37,15 @@ def test_jobs_cover_every_block_once_and_feed_the_tables() -> None:
     (table,) = (job for job in jobs.values() if job.rule == "anatomy_table")
     assert set(table.inputs) == {path for job in scoring for path in job.outputs}
     assert set(table.outputs) < set(next(job for job in jobs.values() if job.rule == "statistics").inputs)
+
+
+def test_metrics_are_scored_at_the_hyper_parameter_of_their_verdict() -> None:
+    jobs = expected.jobs(Plan(Study.load(ROOT / "config.yaml")))
+    (metrics,) = {str(job.settings["metrics"]) for job in jobs.values() if job.rule.startswith("anatomy_smollm_two")}
+    modes = "'modes': ['saebench', 'strict']"
+    assert metrics == str({"sparse_probing": {"k_probe": [5]}, "tpp": "T", "scr": "T"}).replace(
+        "'T'", f"{{'n': [10], {modes}}}"
+    )
 
 
 @pytest.mark.parametrize(

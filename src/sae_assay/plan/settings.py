@@ -154,7 +154,8 @@ class Settings(Files):
         return self.of_substrate(substrate, "score", saes=panels, evaluation_seeds=seeds, metrics=metrics)
 
     def anatomy_settings(self, substrate: str, job: int) -> dict[str, Any]:
-        """Outputs: `scores`, one per SAE. Metrics are those whose scoring draws anything, without their fault ablation."""
+        """Outputs: `scores`, one per SAE. Metrics are those whose scoring draws anything, at the hyper-parameter that their
+        verdict rests on, without their fault ablation."""
         section, kind = self.study.anatomy, self.kind(substrate)
         if section is None:
             raise KeyError(substrate)
@@ -162,12 +163,20 @@ class Settings(Files):
         saes = [{"id": sae, "panel": self.panel_of(substrate, sae)} for sae in own.saes]
         scored = self.whole_modes(self.cheap_metrics(substrate))
         more: dict[str, Any] = {"blocks": self.anatomy_blocks(substrate)[job], "resamples": own.resamples}
-        more |= {"saes": saes, "sources": list(own.sources), "metrics": {m: scored[m] for m in RESEEDED if m in scored}}
+        metrics = {m: self._at_primary(m, scored[m]) for m in RESEEDED if m in scored}
+        more |= {"saes": saes, "sources": list(own.sources), "metrics": metrics}
         if kind == "lm":
             more["text_share"] = own.text_share
         else:
             more |= {"samples": dump(sections.samples), "tasks": dump(sections.tasks)}
         return self.of_substrate(substrate, "anatomy", **more)
+
+    def _at_primary(self, metric: str, section: dict[str, Any]) -> dict[str, Any]:
+        """A metric's section at its primary hyper-parameter alone; whole where the scorecard names none."""
+        primary = self.study.scorecard.primary.get(metric)
+        if primary is None or primary.hp is None:
+            return section
+        return section | {name: [primary.hp] for name in ("n", "k_probe") if name in section}
 
     def anatomy_points(self) -> list[dict[str, Any]]:
         """What the table of points is made of: per substrate its sources, blocks and resamplings."""
