@@ -98,6 +98,21 @@ def test_saes_of_equal_means_have_no_coefficient_and_no_verdict(tmp_path: Path, 
     assert verdicts and "FAIL" not in verdicts and "PASS" not in verdicts
 
 
+@pytest.mark.parametrize(("saes", "seeds"), [(1, 3), (3, 1)])
+def test_one_sae_or_one_seed_has_no_component_of_noise(
+    tmp_path: Path, table: pl.DataFrame, saes: int, seeds: int
+) -> None:
+    kept = [table.filter(panel="panel")["sae_id"], table["eval_seed"]]
+    names, numbers = (column.unique().sort()[:n].to_list() for column, n in zip(kept, (saes, seeds), strict=True))
+    few = table.filter(pl.col("sae_id").is_in(names), pl.col("eval_seed").is_in(numbers), pl.col("metric") == "tpp")
+    tables = factory.write_tables(tmp_path, few)
+    found = runner.compute({name: tables / f"{name}.parquet" for name in runner.TABLES}, factory.CONFIG)
+    row = cell(found["reseed_noise"], "tpp").row(0, named=True)
+    assert (row["n_saes"], row["n_seeds"]) == (saes, seeds)
+    assert [row[name] for name in ("sigma_e", "sigma_g", "sigma_absolute", "var_seed_raw")] == [None] * 4
+    assert row["reason"]
+
+
 def test_three_way_components_are_those_of_an_anova(table: pl.DataFrame, marts: Marts) -> None:
     rows = pd.DataFrame(cell(table, "tpp").select("sae_id", "task", "eval_seed", "value").to_dict(as_series=False))
     y = rows.pivot_table(index="sae_id", columns=["task", "eval_seed"], values="value").to_numpy().reshape(29, 3, 3)

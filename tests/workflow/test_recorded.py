@@ -10,7 +10,7 @@ import pytest
 from tests.project import Project
 
 ROOT = Path(__file__).parents[2]
-LARGEST_BUNDLE = 15 * 10**6
+LARGEST_BUNDLE = 15 * 2**20
 
 
 def test_the_bundled_remote_is_small() -> None:

@@ -173,10 +173,8 @@ class Settings(Files):
 
     def _at_primary(self, metric: str, section: dict[str, Any]) -> dict[str, Any]:
         """A metric's section at its primary hyper-parameter alone; whole where the scorecard names none."""
-        primary = self.study.scorecard.primary.get(metric)
-        if primary is None or primary.hp is None:
-            return section
-        return section | {name: [primary.hp] for name in ("n", "k_probe") if name in section}
+        hp = {str(name): primary.hp for name, primary in self.study.scorecard.primary.items()}.get(metric)
+        return section if hp is None else section | {name: [hp] for name in ("n", "k_probe") if name in section}
 
     def anatomy_points(self) -> list[dict[str, Any]]:
         """What the table of points is made of: per substrate its sources, blocks and resamplings."""

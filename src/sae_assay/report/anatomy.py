@@ -38,23 +38,29 @@ def section(marts: Marts, cells: Cells) -> dict[str, Any]:
 
 
 def sentences(marts: Marts, cells: Cells) -> list[Markup]:
-    """The largest source of each metric's relative noise and common shift."""
+    """The largest source of each metric's relative noise and common shift, and which others may be as large."""
     table = views.anatomy(marts).filter(pl.col("share").is_not_null())
     lines = []
     for group in table.partition_by("substrate", "setting", maintain_order=True):
-        parts = [_largest(group.filter(part=part).to_dicts(), cells) for part in ("relative", "common")]
-        name = Markup("<b>{}</b> on <b>{}</b>: ").format(group["setting"][0], group["substrate"][0])
-        lines.append(name + Markup("; ").join(part for part in parts if part) + ".")
+        parts = [group.filter(part=part).to_dicts() for part in ("relative", "common")]
+        name = Markup("<b>{}</b> on <b>{}</b>, largest source of ").format(group["setting"][0], group["substrate"][0])
+        lines.append(name + Markup("; of ").join(_largest(rows, cells) for rows in parts if rows) + ".")
     return lines
 
 
-def _largest(rows: list[dict[str, Any]], cells: Cells) -> Markup | None:
-    if not rows:
-        return None
+def _largest(rows: list[dict[str, Any]], cells: Cells) -> Markup:
     first = max(rows, key=lambda row: row["share"])
-    return Markup("{} mostly from {}, {}").format(
-        PARTS[first["part"]], first["source_name"].lower(), _share(first, cells)
-    )
+    words = Markup("{}: {}, {}").format(PARTS[first["part"]], first["source_name"].lower(), _share(first, cells))
+    rivals = [row["source"] for row in rows if row is not first and _may_reach(row, first)]
+    if not rivals:
+        return words
+    return words + f", not told apart from {sections.joined(rivals, SOURCES).lower()}"
+
+
+def _may_reach(row: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether a source's interval overlaps that of the largest one; one without an interval may be anything but inert."""
+    high = row["share"] if row["share_high"] is None else row["share_high"]
+    return high > (first["share_low"] or 0)
 
 
 def _share(row: Mapping[str, Any], cells: Cells) -> Markup:

@@ -23,7 +23,7 @@ def of_tables(
 
     Args:
         study: its name.
-        names: marts, `paper` (published numbers) `study` (the design's) or `seconds` (measured).
+        names: marts, `paper` (published numbers), `study` (the design's) or `seconds` (measured).
         design: the study as plain JSON values.
         digests: path -> SHA-256 of the tables and marts at hand; what is missing is left out.
 

@@ -278,6 +278,8 @@ def fault_ablation(marts: Marts) -> pl.DataFrame:
     ]  # fmt: skip
     keys = table.select("substrate", "metric", "hp_value").unique(maintain_order=True).with_row_index("_place")
     long = pl.concat(parts).join(keys, on=["substrate", "metric", "hp_value"], maintain_order="left", nulls_equal=True)
+    said = pl.struct("_place", "quantity", "setting", "note").is_first_distinct()  # kinds share a line: once is enough
+    long = long.with_columns(pl.when(said).then("note").alias("note"))
     return long.sort("_place", maintain_order=True).drop("_place", "hp_value")
 
 

@@ -52,7 +52,8 @@ mean_squares AS (
 SELECT
     *,
     sqrt(ms_interaction) AS sigma_e,
-    greatest((ms_seed - ms_interaction) / n_saes, 0) AS var_seed,
+    -- greatest() of a null and 0 is 0
+    CASE WHEN ms_interaction IS NOT NULL THEN greatest((ms_seed - ms_interaction) / n_saes, 0) END AS var_seed,
     sqrt(greatest((ms_seed - ms_interaction) / n_saes, 0) + ms_interaction) AS sigma_absolute
 FROM mean_squares
 ORDER BY comparison, cell_id
