@@ -28,4 +28,4 @@ rule all:
 if workflow.is_main_process:
     for estimate in plan.disk_estimates():
         print(estimate, file=sys.stderr)
-    restore.sync(workflow, plan.name, plan.folders, plan.targets())
+    restore.sync(workflow, plan.name, plan.folders, plan.targets(), plan.shared_inputs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -68,6 +69,16 @@ class Project:
 
     def assay(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "sae_assay.cli", *arguments, check=check)
+
+    def record_and_verify(self, study: str = "config.yaml") -> None:
+        """Commit, record, commit, and hold all of it to depth 2."""
+        self.git("add", "-A")
+        self.git("commit", "-qm", "as it is", "--allow-empty")
+        self.assay("record", "--study", study)
+        self.git("add", "-A")
+        self.git("commit", "-qm", "recorded", "--allow-empty")
+        done = self.assay("verify", "--study", study, "--depth", "2", "--json", check=False)
+        assert done.returncode == 0, json.loads(done.stdout)["findings"]
 
     def planned(self) -> dict[str, int]:
         """Rules that a dry run plans, with the number of their jobs."""

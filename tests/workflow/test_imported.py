@@ -41,18 +41,8 @@ def test_rows_are_tied_to_the_bytes_of_the_files(imported: Project) -> None:
     file.write_text(whole)
 
 
-def record_and_verify(imported: Project) -> None:
-    imported.git("add", "-A")
-    imported.git("commit", "-qm", "as it is")
-    imported.assay("record", "--study", "theirs")
-    imported.git("add", "-A")
-    imported.git("commit", "-qm", "recorded")
-    done = imported.assay("verify", "--study", "theirs", "--depth", "2", "--json", check=False)
-    assert done.returncode == 0, json.loads(done.stdout)["findings"]
-
-
 def test_the_import_is_recorded_and_verifies(imported: Project) -> None:
-    record_and_verify(imported)
+    imported.record_and_verify("theirs")
 
 
 def test_measured_seconds_change_the_page_alone_and_verify(imported: Project) -> None:
@@ -71,7 +61,7 @@ def test_measured_seconds_change_the_page_alone_and_verify(imported: Project) ->
     assert "<h3>Time per score</h3>" in (imported.path / "results/report/theirs/report.html").read_text()
     told = imported.assay("trace", "seconds:saebench_tpp:ratio", "--study", "theirs").stdout
     assert "a measurement kept in seconds.json" in told and "no job made it" in told
-    record_and_verify(imported)
+    imported.record_and_verify("theirs")
     file.write_text("{}", encoding="utf-8")
     said = imported.snakemake("-n", "--config", "study=theirs", check=False)
     assert "seconds.json: " in said and "report.seconds names this file" in said and "Building DAG" not in said

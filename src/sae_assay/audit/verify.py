@@ -162,7 +162,7 @@ def open_tree(
     if not root.is_dir():
         raise AssayError(str(root), "is no folder", "name the clone with --root")
     config = config_of(study)
-    chosen = Plan(load_study(root, study))
+    chosen = Plan(load_study(root, study), root)
     tree = Tree(root)
     return Context(tree, evidence.read(tree.root, chosen.name), config, chosen, options or Options(), progress)
 

@@ -28,7 +28,9 @@ STALE_NS = 10**9
 SHOWN = 8  # stale files named on screen; `sae-assay why` knows the rest
 
 
-def sync(workflow: Any, study: str, folders: Iterable[Path], targets: Iterable[str]) -> dict[str, list[str]]:
+def sync(
+    workflow: Any, study: str, folders: Iterable[Path], targets: Iterable[str], shared: Iterable[str] = ()
+) -> dict[str, list[str]]:
     """Bring the modification times of a study's files in line with their contents, and the rules with the ledger.
 
     Args:
@@ -36,6 +38,7 @@ def sync(workflow: Any, study: str, folders: Iterable[Path], targets: Iterable[s
         study: the study's name.
         folders: where the study's artifacts lie.
         targets: what the default target asks for.
+        shared: files that its rules make and other studies' may have made; made again where only those have a record.
 
     Returns:
         Path -> reasons, for every existing file that is not current; kept in .sae-assay/findings too.
@@ -45,15 +48,14 @@ def sync(workflow: Any, study: str, folders: Iterable[Path], targets: Iterable[s
     survey = Survey(Ledger(study), asker(workflow), hasher, targets)
     outputs = survey.outputs()
     stale = {path: [str(reason) for reason in why] for path, why in outputs.items() if why}
-    stale |= {path: ["no record says how it was made"] for path in unknown_files(folders, outputs)}
+    unknown = {*unknown_files(folders, outputs), *(path for path in shared if Path(path).exists())} - set(outputs)
+    stale |= {path: ["no record says how it was made"] for path in unknown}
     existing = [path for path in {*outputs, *stale} if hasher.sha256(path) is not None]
     for path in sorted(existing):
-        _set_mtime(hasher, path, STALE_NS if path in stale else _mtime(hasher, path, 1 + survey.level(path)))
-    for path in sorted({*survey.sources(), ANCHOR}):
+        _set_mtime(hasher, path, STALE_NS if path in stale else _mtime(hasher, path, survey.level(path)))
+    for path in sorted({*survey.sources(), ANCHOR} - set(stale)):
         if hasher.sha256(path) is not None:
-            # A language model that another study has fetched is newer than what its rule reads, else it would be made again.
-            made = any(rule.is_producer(path) for rule in workflow.rules)
-            _set_mtime(hasher, path, _mtime(hasher, path, int(made)))
+            _set_mtime(hasher, path, _mtime(hasher, path, 0))
     hasher.save()
     found = {path: stale[path] for path in sorted(stale)}
     _remember(study, found, [run.id for run in survey.current_runs()])

@@ -32,9 +32,11 @@ SAE_FILES = {"cards": "cfg.json", "weights": "sae_weights.safetensors"}
 class Files:
     """The files of one study, by family, substrate, SAE and evaluation seed."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, root: Path = Path()) -> None:
+        """The files of a study whose project lies at `root`; what lies there already is looked up there."""
         self.study = study
         self.name = study.study
+        self.root = root
 
     # Folders and files -----------------------------------------------------------------------------------------------
     @property
@@ -56,7 +58,7 @@ class Files:
         if section.path is None:
             return [REGISTRY]
         files = [Path(section.path, name) for name in WORLD_FILES]
-        return [file.as_posix() for file in files if file.exists() or file.name != "hierarchy.json"]
+        return [file.as_posix() for file in files if file.name != "hierarchy.json" or Path(self.root, file).exists()]
 
     def dictionary(self, substrate: str) -> list[str]:
         """What turns a substrate's stored training rows into activations: a world's file, nothing where they are stored so."""
@@ -243,7 +245,8 @@ class Files:
 
     def import_files(self, substrate: str) -> list[str]:
         """Their result files, as they lie there now."""
-        return [path.as_posix() for path in files_in(self.study.imported[substrate].paths)]
+        paths = [self.root / path for path in self.study.imported[substrate].paths]
+        return [path.relative_to(self.root).as_posix() for path in files_in(paths)]
 
     def import_outputs(self, substrate: str) -> tuple[str, str]:
         """One score file of all their SAEs, and the account of every result file."""
@@ -336,7 +339,7 @@ class Files:
         section = self.study.report
         if section is None:
             return self.design()
-        return {**self.design(), "report": dump(section), "measured": seconds.load(section.seconds)}
+        return {**self.design(), "report": dump(section), "measured": seconds.load(section.seconds, self.root)}
 
     def choices(self) -> dict[str, Any]:
         """What statistics need of the study: seeds, metrics, scorecard, and per substrate the decay, the `best` control and the family."""

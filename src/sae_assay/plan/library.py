@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +24,14 @@ class LibraryJobs(Settings):
         section = self.study.metrics.library.get(metric)
         if section is None:
             raise KeyError(metric)
-        folder = Path(section.environment)
+        folder = self.root / section.environment
         shared = [file for file in folder.glob("*.py") if not file.name.startswith(("metrics_", "parity"))]
         files = [folder / "pyproject.toml", folder / "uv.lock", folder / f"metrics_{metric}.py", *shared]
-        return sorted(file.as_posix() for file in files)
+        return sorted(file.relative_to(self.root).as_posix() for file in files)
+
+    def library_code(self) -> set[str]:
+        """The same for all metrics of the study."""
+        return {path for metric in self.study.metrics.library for path in self.library_environment(metric)}
 
     def ravel_files(self, metric: str) -> list[str]:
         """RAVEL's own data, which its cache job reads."""

@@ -26,6 +26,10 @@ class Plan(LibraryJobs):
         section = self._lm(substrate)
         return f"data/inputs/{section.input}/model.{'json' if section.on_hub else 'gguf'}"
 
+    def shared_inputs(self) -> list[str]:
+        """Files that other studies of this project may have made too: they lie in no folder of this study."""
+        return sorted({self.lm_model(substrate) for substrate in self.substrates("lm")})
+
     def input_pattern(self, on_hub: bool = False) -> str:
         """Wildcard constraint: the registered inputs that are language models, of a package index or of the hub."""
         sections = [self._lm(substrate) for substrate in self.substrates("lm")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sae_assay.lms import fetch
@@ -21,4 +22,7 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
 
         hub_model.write_manifest(params["input"], outputs.model, inputs.registry)
     else:
-        fetch.fetch(params["input"], outputs.model, inputs.registry)
+        kept = Path(
+            "data/inputs", params["input"], Path(outputs.model).name
+        )  # another study of this project may have it
+        fetch.fetch(params["input"], outputs.model, inputs.registry, kept)

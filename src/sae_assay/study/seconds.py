@@ -62,14 +62,14 @@ class Measured(Strict):
     metrics: Annotated[dict[Timed, SideBySide], Field(min_length=1)]
 
 
-def load(path: str) -> dict[str, Any]:
-    """The file's content as plain JSON values, and the `sha256` of its bytes.
+def load(path: str, root: Path = Path()) -> dict[str, Any]:
+    """The content of a file of the project at `root` as plain JSON values, and the `sha256` of its bytes.
 
     Raises:
         AssayError: no such file, no JSON, or an unknown, missing or impossible value.
     """
     try:
-        content = Path(path).read_bytes()
+        content = Path(root, path).read_bytes()
         found = Measured.model_validate(json.loads(content)).model_dump(mode="json")
         return {**found, "sha256": hashlib.sha256(content).hexdigest()}
     except OSError:

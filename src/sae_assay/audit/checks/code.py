@@ -13,7 +13,7 @@ NAME = "code"
 
 
 def check(context: Context) -> list[Finding]:
-    """Code closures and package files that are inputs, against three places."""
+    """Code closures, package files that are inputs and SAEBench's environment, against three places."""
     wanted = _wanted(context)
     found = _against(context, wanted, "tree") + _against(context, wanted, "verifier")
     found += _against_git(context, wanted)
@@ -24,11 +24,12 @@ def check(context: Context) -> list[Finding]:
 
 
 def _wanted(context: Context) -> dict[tuple[str, str], list[RunRecord]]:
-    """(package file, SHA-256) -> runs whose records name it."""
+    """(code file, SHA-256) -> runs whose records name it."""
     found: dict[tuple[str, str], list[RunRecord]] = {}
+    environment = context.plan.library_code()
     for run in context.evidence.runs:
-        package = {path: sha for path, sha in run.inputs.items() if path.startswith(PACKAGE)}
-        for item in {*run.code.items(), *package.items()}:
+        read = {path: sha for path, sha in run.inputs.items() if path.startswith(PACKAGE) or path in environment}
+        for item in {*run.code.items(), *read.items()}:
             found.setdefault(item, []).append(run)
     return dict(sorted(found.items()))
 
@@ -38,7 +39,7 @@ def _code_of(path: str) -> str:
 
 
 def _against(context: Context, wanted: dict[tuple[str, str], list[RunRecord]], where: str) -> list[Finding]:
-    """Against the tree's files, or the verifier's own."""
+    """Against the tree's files, or the verifier's own, who has no copy of SAEBench's environment."""
     look_up = context.tree.text if where == "tree" else context.tree.own
     remedy = {
         "tree": "restore the file from git, or run `snakemake` and record under the new code",
@@ -46,6 +47,8 @@ def _against(context: Context, wanted: dict[tuple[str, str], list[RunRecord]], w
     }[where]
     found = []
     for (path, sha), runs in wanted.items():
+        if where == "verifier" and not path.startswith(PACKAGE):
+            continue
         now = look_up(path)
         if sha not in now:
             seen = f"{min(now, default='no such file')} in the {where} ({_named(runs)})"

@@ -47,7 +47,7 @@ def _producers(evidence: Evidence) -> list[Finding]:
 
 def _inputs(context: Context) -> list[Finding]:
     evidence = context.evidence
-    local = _local_folders(context.plan)
+    local, brought = _local_folders(context.plan), _local_files(context.plan)
     found: dict[str, Finding] = {}
     wrong: dict[str, tuple[str, str]] = {}
     for run in evidence.runs:
@@ -55,7 +55,7 @@ def _inputs(context: Context) -> list[Finding]:
             made = [producer.outputs[path] for producer in evidence.producers.get(path, [])]
             if made and sha not in made:
                 wrong[path] = (made[0], sha)
-            elif not made and not path.startswith((PACKAGE, *local)) and path != REGISTRY:
+            elif not made and not path.startswith((PACKAGE, *local)) and path not in brought:
                 seen = f"no recorded run makes it, and {run.label} read it"
                 found[path] = Finding("MISSING_PRODUCER", path, "a producer or a registered input", seen, RESTORE)
     return [*found.values(), *_unequal(wrong, evidence)]
@@ -79,6 +79,11 @@ def _local_folders(plan: Plan) -> tuple[str, ...]:
     saes = [item for name in plan.study.substrates for item in plan.local(name)]
     theirs = [path for item in plan.study.imported.values() for path in item.paths]
     return (*(f"{str(item.path).rstrip('/')}/" for item in saes), *theirs)
+
+
+def _local_files(plan: Plan) -> set[str]:
+    """The registry, and the code and data that jobs of the real SAEBench read."""
+    return {REGISTRY, *plan.library_code(), *plan.ravel_files("ravel")}
 
 
 def _cycle(evidence: Evidence) -> list[str]:

@@ -117,6 +117,8 @@ def _of_run(run: RunRecord | None, sae: str) -> dict[str, list[Any]]:
         found["metric"] = sorted(metrics)
     if isinstance(saes, list):
         found["panel"] = [item.get("panel") for item in saes if isinstance(item, dict) and item.get("id") == sae]
+    if "metric" in run.params:  # a job of the real SAEBench: one SAE, one metric, one seed
+        found |= {name: [run.params.get(name)] for name in ("metric", "panel")}
     return found
 
 
@@ -125,7 +127,7 @@ def _seeds_of(run: RunRecord, sae: str) -> list[Any]:
     for item in run.params.get("saes") or []:
         if isinstance(item, dict) and item.get("id") == sae and isinstance(item.get("evaluation_seeds"), list):
             return item["evaluation_seeds"]
-    seeds = run.params.get("evaluation_seeds")
+    seeds = run.params.get("evaluation_seeds", [run.params.get("evaluation_seed")])
     return seeds if isinstance(seeds, list) else []
 
 
