@@ -11,7 +11,7 @@ include: "rules/statistics.smk"
 include: "rules/report.smk"
 
 
-localrules: all, worlds_all, activations_all, saes_all, trajectories_all, scores_all, table_all, statistics_all, charts_all, report_all
+localrules: all, worlds_all, activations_all, saes_all, trajectories_all, scores_all, anatomy_all, table_all, statistics_all, charts_all, report_all
 
 
 rule all:

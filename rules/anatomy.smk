@@ -50,6 +50,11 @@ for substrate, job in plan.anatomy_jobs("lm"):
             RUN
 
 
+rule anatomy_all:
+    input:
+        plan.anatomy_files(),
+
+
 if plan.anatomy_files():
 
     rule anatomy_table:

@@ -21,12 +21,14 @@ from sae_assay.ledger.survey import unknown_files
 from sae_assay.plan import Plan
 
 ACTIVATIONS = Path("data/activations")
+CONFIG = "config.yaml"  # the default study
 READS: dict[str, tuple[str, ...]] = {
     "worlds": (),
     "saes": (),
     "trajectories": (),
     "scores": ("saes", "trajectories"),
-    "table": ("scores",),
+    "anatomy": ("saes",),
+    "table": ("scores", "anatomy"),
     "statistics": ("table",),
     "charts": ("statistics",),
     "report": ("statistics", "charts"),
@@ -97,7 +99,7 @@ def record(plan: Plan, config: str, prune: bool = False, push: bool = False) -> 
 
 def is_default(plan: Plan) -> bool:
     """Whether the plan is that of config.yaml, whose results the bundled remote holds."""
-    config = Path("config.yaml")
+    config = Path(CONFIG)
     return config.exists() and yaml.safe_load(config.read_text(encoding="utf-8")).get("study") == plan.name
 
 
@@ -131,12 +133,12 @@ def _unrecorded(plan: Plan, runs: Iterable[Run], prune: bool) -> list[str]:
 def commit(plan: Plan, runs: list[Run], config: str) -> list[str]:
     """Write dvc.yaml for what is recorded, and commit it to the DVC cache (root, and the activations' subrepo)."""
     Path("dvc.yaml").write_text(stages_text(plan, runs), encoding="utf-8")
-    dvc("commit", "-f", "-q")
+    dvc("commit", "-f")
     done = ["dvc.yaml"]
     if (ACTIVATIONS / ".dvc").is_dir() and (ACTIVATIONS / plan.name).is_dir():
         text = _header() + yaml.safe_dump({"stages": {"activations": _activations_stage(plan)}}, sort_keys=False)
         (ACTIVATIONS / "dvc.yaml").write_text(text, encoding="utf-8")
-        dvc("commit", "-f", "-q", cwd=ACTIVATIONS)
+        dvc("commit", "-f", cwd=ACTIVATIONS)
         done.append("data/activations/dvc.yaml")
     return done
 
@@ -145,6 +147,7 @@ def stages_text(plan: Plan, runs: list[Run]) -> str:
     """dvc.yaml: a stage per recorded family, whose dependencies are the very modules that its jobs ran."""
     stages: dict[str, Any] = {}
     before: dict[str, str] = {}
+    declared = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
     for family, (folder, keys) in STAGES.items():
         out = f"{folder}/{plan.name}"
         members = [run for run in runs if any(path.startswith(out + "/") for path in run.outputs)]
@@ -154,7 +157,7 @@ def stages_text(plan: Plan, runs: list[Run]) -> str:
         stages[family] = {
             "cmd": f"uv run snakemake {family}_all",
             "deps": [*code, *(before[name] for name in READS[family] if name in before)],
-            "params": [{"config.yaml": list(keys)}],
+            "params": [{CONFIG: [key for key in keys if key in declared]}],
             "outs": [{out: {"persist": True}}],
         }
         before[family] = out
