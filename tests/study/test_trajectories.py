@@ -141,3 +141,17 @@ def test_keys_that_no_study_sets_are_not_written_out() -> None:
     assert set(design["panel"]["batchtopk"]) == {"l0", "lr", "widths"}
     assert not {"cache", "d_model", "calibration_tokens"} & set(design["lm"])
     assert set(design["trajectories"]) == {"archs", "l0", "training_seeds", "snapshots"}
+
+
+def test_a_study_without_sae_probes_expects_none_of_its_jobs() -> None:
+    wanted = expected.jobs(Plan(Study.load(ROOT / "studies/trajectories.yaml")))
+    assert not [job.rule for job in wanted.values() if "sae_probes" in job.rule]
+    default = expected.jobs(Plan(Study.load(ROOT / "config.yaml")))
+    assert len([job.rule for job in default.values() if job.step == "lm_sae_probes"]) == 3  # two SAEs and a repeat
+
+
+def test_a_tree_elsewhere_is_looked_up_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(Study.load(ROOT / "studies/saebench.yaml"), ROOT)
+    assert {"envs/saebench/uv.lock", "envs/saebench/metrics_core.py", "envs/saebench/run.py"} <= plan.library_code()
+    assert plan.page_design()["measured"]["sae_bench"] == "0.6.0"
