@@ -95,7 +95,7 @@ def write_gguf(path: Path, seed: int = 0) -> Llama:
 
 
 def register_stand_in(project: Project, folder: Path) -> None:
-    """The registered language model is the stand-in, in a wheel that a folder serves in place of an index."""
+    """The registered language model is the stand-in, in a wheel that a folder serves in place of an index; committed."""
     folder.mkdir()
     write_gguf(folder / "model.gguf")
     content, wheel = (folder / "model.gguf").read_bytes(), folder / WHEEL
@@ -111,4 +111,6 @@ def register_stand_in(project: Project, folder: Path) -> None:
     kept = {"path": "stand_in/model.gguf", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     registry[MODEL] |= {"source": source, "content": kept}
     path.write_text(yaml.safe_dump(registry), encoding="utf-8")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "the stand-in in the registry")
     project.variables |= {"PIP_FIND_LINKS": str(folder), "PIP_NO_INDEX": "1"}

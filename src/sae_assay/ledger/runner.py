@@ -228,7 +228,7 @@ def _circumstances(job: Job, started: datetime, clock: float) -> dict[str, Any]:
     return {
         "start": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "duration_ms": round((time.monotonic() - clock) * 1000),
-        **env.source_state(["src", "rules", "Snakefile", "config.yaml", "studies", "uv.lock"]),
+        **env.source_state(["src", "rules", "envs", "Snakefile", "config.yaml", "studies", "uv.lock"]),
     }
 
 
