@@ -38,6 +38,10 @@ class Files:
         self.name = study.study
         self.root = root
 
+    def named(self, path: Path) -> str:
+        """A file's path as the study names it: from `root` on, or absolute where it lies elsewhere."""
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+
     # Folders and files -----------------------------------------------------------------------------------------------
     @property
     def folders(self) -> list[Path]:
@@ -246,7 +250,7 @@ class Files:
     def import_files(self, substrate: str) -> list[str]:
         """Their result files, as they lie there now."""
         paths = [self.root / path for path in self.study.imported[substrate].paths]
-        return [path.relative_to(self.root).as_posix() for path in files_in(paths)]
+        return [self.named(path) for path in files_in(paths)]
 
     def import_outputs(self, substrate: str) -> tuple[str, str]:
         """One score file of all their SAEs, and the account of every result file."""

@@ -27,7 +27,7 @@ class LibraryJobs(Settings):
         folder = self.root / section.environment
         shared = [file for file in folder.glob("*.py") if not file.name.startswith(("metrics_", "parity"))]
         files = [folder / "pyproject.toml", folder / "uv.lock", folder / f"metrics_{metric}.py", *shared]
-        return sorted(file.relative_to(self.root).as_posix() for file in files)
+        return sorted(self.named(file) for file in files)
 
     def library_code(self) -> set[str]:
         """The same for all metrics of the study."""
