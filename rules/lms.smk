@@ -118,22 +118,24 @@ for batch in plan.lm_batches():
             RUN
 
     # The real sae-probes library reads all its text when it is imported: a job of its own.
-    rule:
-        name:
-            rule_name("lm_sae_probes_score", batch.name)
-        input:
-            cards=plan.sae_files(batch.substrate, batch.saes, "cards"),
-            weights=plan.sae_files(batch.substrate, batch.saes, "weights"),
-            text=plan.activations("text.safetensors", batch.substrate),
-        output:
-            scores=update(batch.files("sae_probes_")),
-        params:
-            step="lm_sae_probes",
-            settings=plan.lm_score_settings(batch, "sae_probes"),
-        log:
-            plan.log(rule_name("lm_sae_probes_score", batch.name)),
-        resources:
-            gpu=1,
-        threads: 1
-        script:
-            RUN
+    if "sae_probes" in plan.slow_metrics(batch.substrate):
+
+        rule:
+            name:
+                rule_name("lm_sae_probes_score", batch.name)
+            input:
+                cards=plan.sae_files(batch.substrate, batch.saes, "cards"),
+                weights=plan.sae_files(batch.substrate, batch.saes, "weights"),
+                text=plan.activations("text.safetensors", batch.substrate),
+            output:
+                scores=update(batch.files("sae_probes_")),
+            params:
+                step="lm_sae_probes",
+                settings=plan.lm_score_settings(batch, "sae_probes"),
+            log:
+                plan.log(rule_name("lm_sae_probes_score", batch.name)),
+            resources:
+                gpu=1,
+            threads: 1
+            script:
+                RUN

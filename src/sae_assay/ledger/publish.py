@@ -147,7 +147,6 @@ def stages_text(plan: Plan, runs: list[Run]) -> str:
     """dvc.yaml: a stage per recorded family, whose dependencies are the very modules that its jobs ran."""
     stages: dict[str, Any] = {}
     before: dict[str, str] = {}
-    declared = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
     for family, (folder, keys) in STAGES.items():
         out = f"{folder}/{plan.name}"
         members = [run for run in runs if any(path.startswith(out + "/") for path in run.outputs)]
@@ -157,7 +156,7 @@ def stages_text(plan: Plan, runs: list[Run]) -> str:
         stages[family] = {
             "cmd": f"uv run snakemake {family}_all",
             "deps": [*code, *(before[name] for name in READS[family] if name in before)],
-            "params": [{CONFIG: [key for key in keys if key in declared]}],
+            "params": [{CONFIG: [key for key in keys if key in plan.study.model_fields_set]}],
             "outs": [{out: {"persist": True}}],
         }
         before[family] = out
