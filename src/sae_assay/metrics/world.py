@@ -15,7 +15,7 @@ from sae_assay.metrics.latents import CHUNK, SparseLatents
 from sae_assay.metrics.probes import Probes
 from sae_assay.metrics.records import Record
 from sae_assay.saes import screening
-from sae_assay.saes.encoder import LightSAE
+from sae_assay.saes.encoder import LightSAE, OnDevice
 from sae_assay.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 SAMPLE_CHUNK = 512
 """Rows of the unbiased sample that ground truth looks at together: they stay in the processor's cache."""
+
+
+ON_DEVICE = 1 << 26
+"""Dense latents that a GPU makes at a time, some 256 MB: enough to keep it busy."""
 
 
 class Sae(Protocol):
@@ -104,7 +108,10 @@ def oracle_latents(evaluation: EvaluationSet, d_sae: int) -> Latents:
 def sae_latents(evaluation: EvaluationSet, sae: Sae) -> Latents:
     """What the SAE's encoder makes of the evaluation set's rows."""
     hidden, width = torch.from_numpy(evaluation.pool.hidden), len(sae.W_dec)
-    screen = screening.screen(sae) if type(sae) is LightSAE else None  # not one on a GPU
+    if isinstance(sae, OnDevice):
+        chunk = max(1, ON_DEVICE // width)
+        return Latents(lambda rows: SparseLatents(*sae.active(hidden[rows]), width), len(hidden), width, chunk)
+    screen = screening.screen(sae) if isinstance(sae, LightSAE) else None
     if screen is None:
         return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), width)
     return Latents(lambda rows: SparseLatents(*screen.encode(hidden[rows]), width), len(hidden), width)

@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_assay.errors import AssayError
@@ -135,7 +137,7 @@ class LightSAE:
             return self
         here: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         there: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in here.items()}
-        return _OnDevice(**here, moved=LightSAE(**there))
+        return OnDevice(**here, moved=LightSAE(**there))
 
     def _row_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift [rows, 1] that turn a reconstruction back into the activations' own scale."""
@@ -146,13 +148,25 @@ class LightSAE:
 
 
 @dataclass(frozen=True)
-class _OnDevice(LightSAE):
+class OnDevice(LightSAE):
     """An SAE with a copy elsewhere that does the work."""
 
     moved: LightSAE
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.moved.encode(x.to(self.moved.W_dec.device)).cpu()
+        return self._encoded(x).cpu()
+
+    @torch.no_grad()
+    def active(self, x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Latents of activations [rows, d_in] without the silent ones, which stay there: indptr [rows + 1], indices and
+        values [active]."""
+        latents = self._encoded(x)
+        row, column = latents.nonzero(as_tuple=True)
+        ends = torch.searchsorted(row, torch.arange(len(x) + 1, device=row.device))
+        return ends.cpu().numpy(), column.int().cpu().numpy(), latents[row, column].cpu().numpy()
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        return self.moved.encode(x.to(self.moved.W_dec.device))
 
     def decode(self, f: Any, x: Tensor | None = None) -> Tensor:
         there, dense = self.moved.W_dec.device, f if isinstance(f, Tensor) else f.dense()

@@ -103,7 +103,7 @@ class Group:
         """
         bar = tqdm(total=self.steps, initial=self.done, desc="steps", unit_scale=True, disable=None, file=sys.stderr)
         for step in range(self.done + 1, self.steps + 1):
-            batch = next(stream)
+            batch = next(stream).to(self.members[0].run.device)
             for member, trainer in zip(self.members, self.trainers, strict=True):
                 trainer.step(batch)
                 trainer.n_training_steps += 1

@@ -19,10 +19,11 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         outputs: `weights` (world.safetensors), `card` (world.json).
         params: `substrate` (name), `world` or `published_world` (the substrate's section; the other is null).
     """
-    numerics.begin(params)
+    device = numerics.begin(params)
     if params["published_world"] is None:
         world = WorldConfig.model_validate(params["world"])
-        build.save_world(build.build(world, params["substrate"]), world, outputs.weights, outputs.card)
+        model = build.build(world, params["substrate"], device)
+        build.save_world(model, world, outputs.weights, outputs.card)
         return
     published = PublishedWorld.model_validate(params["published_world"])
     with tempfile.TemporaryDirectory() as fetched:

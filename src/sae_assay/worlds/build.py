@@ -57,12 +57,13 @@ def library_config(world: WorldConfig) -> SyntheticModelConfig:
     )
 
 
-def build(world: WorldConfig, where: str) -> SyntheticModel:
-    """Build a world; equal configurations give equal worlds.
+def build(world: WorldConfig, where: str, device: str = "cpu") -> SyntheticModel:
+    """Build a world; equal configurations give equal worlds on one kind of device.
 
     Args:
         world: the configuration, whose `seed` is the world seed.
         where: the world's name, for errors.
+        device: where it is built; orthogonalising 16,384 features takes a GPU seconds, a CPU core most of an hour.
 
     Raises:
         AssayError: the library refuses the configuration.
@@ -72,7 +73,7 @@ def build(world: WorldConfig, where: str) -> SyntheticModel:
     library_bar = feature_dictionary.tqdm
     feature_dictionary.tqdm = _bar
     try:
-        return SyntheticModel(library_config(world))
+        return SyntheticModel(library_config(world), device=device)
     except (ValueError, RuntimeError) as error:
         raise AssayError(
             f"world {where}", " ".join(str(error).split()), "correct substrates.*.world in the study"

@@ -1,0 +1,135 @@
+"""The paths that only a CUDA device takes, held to the CPU's and to themselves. Skipped where there is none.
+
+uv run pytest tests/gpu -m gpu
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from tests.lms import stand_in
+from tests.saes import side_by_side_run as small
+from tests.saes.test_side_by_side import digests
+
+from sae_assay import numerics
+from sae_assay.lms import model as models
+from sae_assay.lms import stream
+from sae_assay.metrics.latents import SparseLatents
+from sae_assay.saes.encoder import LightSAE
+from sae_assay.saes.rows import FeatureRows
+from sae_assay.saes.settings import RunSettings
+from sae_assay.study.worlds import WorldConfig
+from sae_assay.worlds import build
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sae(arch: str) -> LightSAE:
+    W_dec = torch.nn.functional.normalize(normal(64, 24), dim=1)
+    tied = arch == "matching_pursuit"
+    return LightSAE(
+        arch=arch,
+        W_enc=torch.empty(0) if tied else W_dec.T.contiguous(),
+        b_enc=torch.zeros(64),
+        W_dec=W_dec,
+        b_dec=normal(24, seed=1),
+        threshold=torch.full((64,), 0.7) if arch == "jumprelu" else None,
+        config={"max_iterations": 5, "k": 5},
+        card={},
+    )
+
+
+def test_auto_is_the_gpu() -> None:
+    assert numerics.begin({"device": "auto"}) == "cuda"
+
+
+@pytest.mark.parametrize("arch", ["standard", "jumprelu", "topk", "matching_pursuit"])
+def test_latents_are_the_cpus(arch: str) -> None:
+    here, x = sae(arch), normal(2000, 24, seed=2)
+    there = here.on("cuda")
+    wanted, found = here.encode(x), SparseLatents(*there.active(x), 64)
+    assert torch.equal(found.dense(), there.encode(x))
+    # A latent at its threshold, or a tie of pursuit, may fall to either side.
+    assert ((found.dense() - wanted).abs().amax(1) > 1e-3).float().mean() < 0.002
+    torch.testing.assert_close(there.decode(wanted), here.decode(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_a_world_are_the_cpus() -> None:
+    draw = np.random.default_rng(0)
+    features = csr_array(np.maximum(draw.standard_normal((300, 50)), 0).astype(np.float32))
+    directions, bias = draw.standard_normal((50, 24)).astype(np.float32), np.ones(24, np.float32)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    here, there = (FeatureRows(features, directions, bias, device)[order] for device in ("cpu", "cuda"))
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)
+
+
+def test_a_world_is_built_there() -> None:
+    config = WorldConfig.model_validate({"num_features": 64, "hidden_dim": 16, "hierarchy": {"roots": 2}, "seed": 1})
+    arrays = build.arrays_of(build.build(config, "w", "cuda"))
+    np.testing.assert_allclose(np.linalg.norm(arrays["feature_vectors"], axis=1), 1, atol=1e-5)
+    on_cpu = build.arrays_of(build.build(config, "w"))
+    np.testing.assert_allclose(arrays["firing_probabilities"], on_cpu["firing_probabilities"], atol=1e-6)
+
+
+def test_a_language_model_is_the_cpus() -> None:
+    here = stand_in.model()
+    there = on_gpu(here)
+    tokens = torch.tensor([[3, 17, 9, 30, 2, 39, 11]])
+    residual = here.residual(tokens, 1)
+    torch.testing.assert_close(there.residual(tokens, 1), residual, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(there.logits(residual, 1), here.logits(residual, 1), rtol=1e-3, atol=1e-3)
+
+
+def on_gpu(found: models.Llama) -> models.Llama:
+    blocks = [models.Block(**{name: weight.cuda() for name, weight in vars(block).items()}) for block in found.blocks]
+    return models.Llama(found.config, found.embedding.cuda(), blocks, found.norm.cuda(), found.unembedding.cuda())
+
+
+def settings(name: str, autocast: bool) -> RunSettings:
+    return RunSettings(**{**vars(small.settings(name)), "device": "cuda", "autocast": autocast})
+
+
+def trained(folder: Path, names: list[str], autocast: bool, stop: int | None = None) -> Any:
+    """A group trained on the GPU, cut off before step `stop`; goes on from a checkpoint that it finds."""
+    from sae_assay.saes.side_by_side import Group, Member
+
+    folder.mkdir(exist_ok=True)
+    members = [Member(settings(name, autocast), [1, 20], name != "jumprelu") for name in names]
+    group = Group(members, small.Rows().read(0)[:400], folder)
+    group.resume()
+    start = group.done
+    batches = stream.batches(small.Rows(), small.BATCH, ("order",), start)
+    cut = batches if stop is None else (batch for _, batch in zip(range(start, stop), batches, strict=False))
+    try:
+        group.fit(cut, 7, dict)
+    except StopIteration:
+        assert stop is not None
+    return start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", small.WAYS)
+def test_training_repeats_itself_alone_together_and_after_a_stop(name: str, autocast: bool, tmp_path: Path) -> None:
+    once, again, stopped, together = (tmp_path / part for part in ("once", "again", "stopped", "together"))
+    trained(once, [name], autocast)
+    trained(again, [name], autocast)
+    assert digests(again) == digests(once)
+    trained(stopped, [name], autocast, stop=33)
+    assert trained(stopped, [name], autocast) == 28
+    assert digests(stopped) == digests(once)
+    trained(together, list(small.WAYS), autocast)
+    assert digests(once).items() <= digests(together).items()
