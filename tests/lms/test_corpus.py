@@ -24,6 +24,7 @@ from sae_assay.lms.corpus import LENGTHS, TOKENS, Corpus, Place
 from sae_assay.lms.stream import Position, TokenRows
 from sae_assay.lms.tokens import Windows
 from sae_assay.steps import lm_corpus, lm_shards
+from sae_assay.worlds import sample
 
 REVISION = "0" * 40
 
@@ -313,7 +314,7 @@ def test_a_text_without_a_commit_or_of_other_files_is_refused(step: Step) -> Non
 
 def test_the_stream_takes_its_calibration_rows_from_the_other_text(folder: Path) -> None:
     tokens, lengths = made(folder)
-    activations.save(folder / "training.safetensors", {"rows": torch.empty(0, 3), "calibration": torch.ones(2, 3)}, {})
+    sample.save_rows(folder / "training.safetensors", np.empty((0, 3), np.float32), np.ones((2, 3), np.float32))
     inputs = SimpleNamespace(
         corpus=[str(tokens), str(lengths), "documents.json"], training=folder / "training.safetensors"
     )

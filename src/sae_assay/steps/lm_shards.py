@@ -7,17 +7,18 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from sae_assay import numerics, scratch
 from sae_assay.errors import AssayError
-from sae_assay.lms import activations, shards, stream
+from sae_assay.lms import shards, stream
 from sae_assay.lms import model as models
 from sae_assay.lms.corpus import Corpus, context_of
 from sae_assay.lms.layout import BYTES, block_rows
 from sae_assay.lms.texts import Texts
+from sae_assay.worlds import sample
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sae_assay.lms.tokens import Windows
 
 
@@ -49,13 +50,13 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     shutil.rmtree(folder)
 
 
-def training_text(inputs: Any, params: dict[str, Any]) -> tuple[Windows | Corpus, Tensor]:
+def training_text(inputs: Any, params: dict[str, Any]) -> tuple[Windows | Corpus, torch.Tensor]:
     """The text that the model reads, and calibration rows [m, d_model]."""
     if not inputs.corpus:
         return stream.load_text(inputs.training)
     tokens, lengths, _ = inputs.corpus
-    order = (params["study"], params["substrate"], "corpus")
-    return Corpus(tokens, lengths, context_of(params["lm"]), order), activations.load(inputs.training)[0]["calibration"]
+    corpus = Corpus(tokens, lengths, context_of(params["lm"]), (params["study"], params["substrate"], "corpus"))
+    return corpus, torch.from_numpy(sample.load_rows(inputs.training)["calibration"])
 
 
 def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device: str) -> stream.TokenRows:
