@@ -11,8 +11,8 @@ import torch
 
 from sae_assay import numerics, scratch
 from sae_assay.errors import AssayError
-from sae_assay.lms import shards, stream
 from sae_assay.lms import model as models
+from sae_assay.lms import shards, stream
 from sae_assay.lms.corpus import Corpus, context_of
 from sae_assay.lms.layout import BYTES, block_rows
 from sae_assay.lms.texts import Texts
