@@ -51,6 +51,27 @@ rule lm_activations:
         RUN
 
 
+for substrate in plan.with_corpus():
+
+    # As shards do, a killed job goes on behind the documents that it has.
+    rule:
+        name:
+            rule_name("lm_corpus", substrate)
+        input:
+            registry=plan.registry,
+            model=plan.lm_model(substrate),
+        output:
+            corpus=update(plan.corpus(substrate)),
+        params:
+            step="lm_corpus",
+            settings=plan.corpus_settings(substrate),
+        log:
+            plan.log(rule_name("lm_corpus", substrate)),
+        threads: 1
+        script:
+            RUN
+
+
 for substrate in plan.with_shards():
 
     # Finished shards lie in .sae-assay/scratch until all are done: a killed job goes on behind the last.
@@ -59,6 +80,7 @@ for substrate in plan.with_shards():
             rule_name("lm_shards", substrate)
         input:
             training=plan.activations("training.safetensors", substrate),
+            corpus=plan.corpus(substrate),
             text=plan.activations("text.safetensors", substrate),
             model=plan.lm_model(substrate),
         output:

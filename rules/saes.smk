@@ -8,6 +8,7 @@ for group in plan.study.training_groups:
         input:
             training=plan.activations("training.safetensors", group.substrate),
             world=plan.dictionary(group.substrate),
+            corpus=plan.corpus(group.substrate),
             stream=plan.stream_inputs(group.substrate),
         output:
             cards=update(plan.sae_files(group.substrate, plan.group_saes(group), "cards")),

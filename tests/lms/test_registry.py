@@ -42,6 +42,12 @@ def test_inputs_of_the_hub_are_pinned_or_say_why_not() -> None:
     entries = registry.load(ROOT / registry.REGISTRY)
     hub = {name: entry.hub for name, entry in entries.items() if entry.source.kind == "hub"}
     assert hub["synth-sae-bench-16k"].revision == "b2efd8b919ae46d6d487c73d46db5ee52813621d"
+    assert hub["gemma-2-2b"].revision == "c5ebcd40d208330abc697524c919956e692655cf"
+    assert hub["gemma-scope-2b-pt-res"].revision == "fd571b47c1c64851e9b1989792367b9babb4af63"
+    text = hub["pile-uncopyrighted"]
+    assert (text.revision, text.repository_kind) == ("3be90335b66f24456a5d6659d9c8d208c0357119", "dataset")
+    assert text.paths == [f"train/{number:02d}.jsonl.zst" for number in range(30)]
+    assert hub["sae-snapshot-panels"].revision is None and hub["synth-sae-bench-16k-saes"].revision is None
     assert len(hub["synth-sae-bench-variations"].folders) == 19
     assert len(hub["synth-sae-bench-16k-saes"].folders) == 5 * 7 * 5
     for source in hub.values():

@@ -52,6 +52,10 @@ def test_sections_are_passed_on_by_saebenchs_names() -> None:
     assert saebench.config("saebench_scr", dump(LibraryAblations(n=[2])), NAMES, "")["dataset_names"] == ["2_a__3_b"]
     probing = saebench.config("saebench_sparse_probing", dump(LibraryProbing(k_probe=[1])), NAMES, "")
     assert probing["dataset_names"] == ["1_spam"] and probing["probe_train_set_size"] == 4000
+    some = dump(LibraryProbing(k_probe=[1], datasets=["b", "5_c"]))
+    more = NAMES | {"binary": ["1_spam", "3_b", "5_c"]}
+    assert saebench.config("saebench_sparse_probing", some, more, "")["dataset_names"] == ["3_b", "5_c"]
+    assert "datasets" not in dump(LibraryProbing(k_probe=[1]))
     assert saebench.config("core", dump(LibraryCore()), NAMES, "text")["dataset"] == "text"
     assert saebench.config("absorption", dump(LibraryAbsorption()), NAMES, "")["min_feats_for_eval"] == 20
 

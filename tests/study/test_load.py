@@ -144,6 +144,10 @@ def test_run_ids_are_unique_and_name_the_replicates() -> None:
             ),
             ["saebench_scr needs", "scr_crossings"],
         ),
+        (
+            lambda c: c["metrics"].update(saebench_sparse_probing={"k_probe": [1], "datasets": ["96_spam"]}),
+            ["saebench_sparse_probing.datasets has ['96_spam']", "did you mean 96_spam_is"],
+        ),
         (lambda c: c["substrates"]["mini"]["panel"]["batchtopk"].update(l0=[200]), ["batchtopk", "200", "d_sae"]),
         (lambda c: c["substrates"]["mini"]["panel"].update(topkk={"l0": [3]}), ["topkk"]),
         (lambda c: c["substrates"]["mini"]["training"].update(lr="fast"), ["training.lr", "fast"]),

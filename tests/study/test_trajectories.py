@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from sae_assay.audit import expected
 from sae_assay.errors import AssayError
 from sae_assay.plan import Plan
+from sae_assay.plan import files as plan_files
 from sae_assay.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -155,3 +157,63 @@ def test_a_tree_elsewhere_is_looked_up_there(tmp_path: Path, monkeypatch: pytest
     plan = Plan(Study.load(ROOT / "studies/saebench.yaml"), ROOT)
     assert {"envs/saebench/uv.lock", "envs/saebench/metrics_core.py", "envs/saebench/run.py"} <= plan.library_code()
     assert plan.page_design()["measured"]["sae_bench"] == "0.6.0"
+
+
+def with_text(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(sections: dict[str, Any]) -> None:
+        for section in sections.values():
+            section["lm"] |= {"training_text": "pile-uncopyrighted", "training_context": 128} | changes
+
+    return change
+
+
+def test_a_training_text_of_its_own_is_tokenised_by_a_job_that_training_reads(tmp_path: Path) -> None:
+    plan = Plan(load(tmp_path, with_text()))
+    jobs = {job.rule: job for job in expected.jobs(plan).values()}
+    for substrate, reader in (("cross", "lm_shards_cross"), ("sampled", "train_sampled_seed_zero")):
+        corpus = [f"data/activations/trajectories/{substrate}/corpus/{name}" for name in plan_files.CORPUS_FILES]
+        job = jobs[f"lm_corpus_{substrate}"]
+        assert list(job.outputs) == corpus and set(corpus) <= set(jobs[reader].inputs)
+        assert set(corpus) <= set(plan.family("activations"))
+        lm = {"training_text": "pile-uncopyrighted", "training_context": 128, "context": 32, "training_tokens": 65_536}
+        assert (job.step, job.settings["lm"]) == ("lm_corpus", lm)
+    assert jobs["train_sampled_seed_zero"].settings["lm"]["training_text"] == "pile-uncopyrighted"
+
+
+def test_the_evaluation_text_of_a_substrate_does_not_depend_on_its_training_text(tmp_path: Path) -> None:
+    first, other = (
+        Plan(load(tmp_path, with_text(**changes))).lm_activations_settings(SimpleNamespace(substrate="cross"))
+        for changes in ({}, {"training_text": "another", "training_context": 64, "training_tokens": 131_072})
+    )
+    assert first == other
+    assert first["lm"]["training_tokens"] == 0 and first["lm"]["calibration_tokens"] == 8000
+    assert not {"cache", "training_text", "training_context"} & set(first["lm"])
+
+
+def test_the_disk_estimate_counts_the_tokens_of_a_training_text(tmp_path: Path) -> None:
+    before, study = (load(tmp_path, change) for change in (lambda _: None, with_text()))
+    cross, sampled = study.substrates["cross"].disk_use, study.substrates["sampled"].disk_use
+    assert sampled == {"tokens": int(65_536 * 1.08) * 4}
+    assert cross == {**before.substrates["cross"].disk_use, **sampled}
+    lines = Plan(study).disk_estimates()
+    assert [line.split(":")[0] for line in lines] == ["substrates.cross", "substrates.sampled"]
+    assert "tokens 0.000283" in lines[1] and "budget" not in lines[1] and "budget 0.2 GB" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cache": None}, "lm.training_text is read as a stream: set lm.cache"),
+        ({"training_text": None}, "lm.training_context is the length of lm.training_text's windows"),
+        ({"training_context": 1}, "training_context"),
+    ],
+)
+def test_a_training_text_that_cannot_be_read_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(AssayError, match=said):
+        load(tmp_path, with_text(**changes))
+
+
+def test_a_study_without_a_training_text_says_nothing_of_one(tmp_path: Path) -> None:
+    plan = Plan(load(tmp_path, lambda _: None))
+    assert "training_text" not in plan.stream_section("cross") and not plan.with_corpus()
+    assert not [job for job in expected.jobs(plan).values() if job.step == "lm_corpus"]

@@ -8,11 +8,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from sae_assay.cli import app
+from sae_assay.lms import hub, registry, text
+from sae_assay.lms.layout import SPARE
 from sae_assay.plan import Plan
 from sae_assay.study import Study
 
@@ -73,5 +76,27 @@ def test_counts_are_the_plans() -> None:
     assert len({(job.substrate, job.sae, job.seed) for job in jobs}) == VALUES["scored"]
     caches = [path for name in plan.substrates("lm") for path in plan.library_caches(name)]
     assert len(caches) == VALUES["caches"]
-    lm = plan.study.substrates["cross"].lm
+    lm, probing = plan.study.substrates["cross"].lm, plan.study.metrics.saebench_sparse_probing
     assert lm is not None and lm.training_tokens == VALUES["cross_tokens"] and lm.d_model == VALUES["d_model"]
+    assert len(lm.probe_datasets) == VALUES["probe_sets"] and VALUES["spare"] == SPARE
+    assert probing is not None and probing.datasets is not None and len(probing.datasets) == VALUES["library_sets"]
+
+
+def test_the_study_names_every_binary_set_of_sae_probes() -> None:
+    folder, study = registry.installed_folder("sae-probes-data"), Study.load("paper")
+    listed = pl.read_csv(folder / "probing_datasets_MASTER.csv.zst").filter(
+        pl.col("Data type") == "Binary Classification"
+    )
+    binary = {Path(name).stem for name in listed["Dataset save name"]}
+    for section in study.substrates.values():
+        assert section.lm is not None and len(binary) == 113
+        assert set(section.lm.probe_datasets) == binary <= set(text.names(folder))
+
+
+def test_what_the_study_needs_of_the_hub_is_pinned_and_the_page_says_so() -> None:
+    study = Study.load("paper")
+    published = [group.input for section in study.substrates.values() for group in section.published]
+    lms = [section.lm for section in study.substrates.values() if section.lm]
+    for name in {*published, *(lm.input for lm in lms), *(lm.training_text for lm in lms if lm.training_text)}:
+        source = hub.pinned(name)
+        assert source.repository in PAGE and f"--revision {source.revision}" in PAGE

@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 from tests.lms.stand_in import CONFIG, MODEL, register_stand_in
+from tests.lms.test_corpus import write
 from tests.project import ROOT, Project, project_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -94,3 +96,38 @@ def test_a_killed_study_goes_on_to_the_same_saes_and_is_scored(tmp_path: Path) -
     assert sae_digests(project) == made
     assert project.planned() == {}
     project.record_and_verify()
+
+
+def register_text(project: Project, cache: Path) -> None:
+    """A registered text whose first file lies in the hub client's cache; there is no hub, and its second file is nowhere."""
+    registry = project.path / "data/registry.yaml"
+    entries, revision = yaml.safe_load(registry.read_text(encoding="utf-8")), "1" * 40
+    source = entries["pile-uncopyrighted"]["source"]
+    source |= {"repository": "a/b", "revision": revision, "files": ["00.jsonl.zst", "01.jsonl.zst"]}
+    registry.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    rng = np.random.default_rng(0)
+    documents = ["".join(rng.choice(list("abcdefghij12"), rng.integers(2, 400))) for _ in range(200)]
+    write(cache / f"hub/datasets--a--b/snapshots/{revision}/train/00.jsonl.zst", documents)
+    project.variables |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+
+
+def test_saes_are_trained_on_a_text_of_its_own(tmp_path: Path) -> None:
+    raw = yaml.safe_load(tiny())
+    raw["substrates"]["cross"]["training"]["samples"] = 8192
+    raw["substrates"]["cross"]["trajectories"]["snapshots"] = [64, 4096]
+    for section in raw["substrates"].values():
+        section["lm"] |= {"training_text": "pile-uncopyrighted", "training_context": 64}
+    project = project_of(tmp_path / "project", yaml.safe_dump(raw))
+    register_text(project, tmp_path / "cache")
+    register_stand_in(project, tmp_path / "wheels")
+    said = project.snakemake("saes_all", "trajectories_all")
+    assert "substrates.sampled: about" in said and "tokens 3.54e-05" in said
+    for substrate in ("cross", "sampled"):
+        folder = project.path / "data/activations/trajectories" / substrate
+        about = json.loads((folder / "corpus/documents.json").read_text())
+        assert [file["file"] for file in about["files"]] == ["train/00.jsonl.zst"] and about["context"] == 64
+        lengths = np.load(folder / "corpus/lengths.npy")
+        assert lengths.max() == 64 and int((lengths - 1).sum()) >= int(8192 * 1.08)
+    assert len(sae_digests(project)) == 4 * 2 * 3 * 2
+    planned = project.planned()
+    assert "lm_corpus_cross" not in planned and "train_cross_seed_zero" not in planned

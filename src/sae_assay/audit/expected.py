@@ -101,7 +101,7 @@ def _saes(plan: Plan) -> Iterator[ExpectedJob]:
         substrate, saes = group.substrate, plan.group_saes(group)
         rule = rule_name("train", substrate, group.name)
         inputs = [plan.activations("training.safetensors", substrate), *plan.dictionary(substrate)]
-        inputs += plan.stream_inputs(substrate)
+        inputs += [*plan.corpus(substrate), *plan.stream_inputs(substrate)]
         yield _job(rule, {}, plan.train_step(group), inputs, _both(plan, substrate, saes), plan.train_settings(group))
     for substrate in plan.with_published():
         inputs = [plan.registry, *plan.published_inputs(substrate)]
@@ -167,10 +167,13 @@ def _language_models(plan: Plan) -> Iterator[ExpectedJob]:
         text, training = (plan.activations(f"{name}.safetensors") for name in ("text", "training"))
         inputs = [plan.registry, plan.lm_model(substrate)]
         yield _job("lm_activations", words, "lm_activations", inputs, [training, text], plan.lm_activations_settings(w))
+        if corpus := plan.corpus(substrate):
+            settings, rule = plan.corpus_settings(substrate), rule_name("lm_corpus", substrate)
+            yield _job(rule, {}, "lm_corpus", inputs, corpus, settings)
         if shards := plan.shards(substrate):
             files = [plan.activations(f"{name}.safetensors", substrate) for name in ("training", "text")]
             settings, rule = plan.shards_settings(substrate), rule_name("lm_shards", substrate)
-            yield _job(rule, {}, "lm_shards", [*files, plan.lm_model(substrate)], shards, settings)
+            yield _job(rule, {}, "lm_shards", [*files, *corpus, plan.lm_model(substrate)], shards, settings)
         sets = plan.evaluation_sets("{substrate}", plan.evaluation_seeds)
         yield _job("lm_evaluation", words, "lm_evaluation", [text], sets, plan.lm_evaluation_settings(w))
     for batch in plan.lm_batches():

@@ -1,7 +1,7 @@
 """A language model of the hub in Hugging Face's format, with the interface of `lms/model.py`: two halves around a hook.
 
 The workflow's model file is a small manifest: repository, commit, and the SHA-256 of every file. The weights stay in the
-client's cache (5 GB for Gemma-2-2b) and are held to the manifest whenever they are read.
+client's cache (10 GB for Gemma-2-2b) and are held to the manifest whenever they are read.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 """Size of a stored number by type."""
+TOKEN_BYTES = 4
+SPARE = 1.08
+"""Tokens of training text that are read for every one asked for: some lie beyond the norm limit."""
 
 
 def block_rows(rows: int, size: int) -> list[int]:

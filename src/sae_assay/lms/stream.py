@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from sae_assay import seeds
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from sae_assay.lms.corpus import Corpus
     from sae_assay.lms.model import Llama
 
 CHUNK_TOKENS = 32_768  # windows read together; what is read again after a restart
@@ -65,11 +67,11 @@ class TokenRows:
         AssayError: a token that the model's vocabulary lacks.
     """
 
-    def __init__(self, model: Llama, windows: Windows, layer: int, limit: float) -> None:
+    def __init__(self, model: Llama, windows: Windows | Corpus, layer: int, limit: float) -> None:
         windows.check(len(model.embedding))
         self.width = model.config.d_model
         self._model, self._windows, self._layer, self._limit = model, windows, layer, limit
-        self._together = max(1, CHUNK_TOKENS // windows.tokens.shape[1])
+        self._together = max(1, CHUNK_TOKENS // windows.take(np.arange(0)).tokens.shape[1])
         self._last: tuple[int, Tensor] | None = None
 
     def take(self, rows: int, position: Position, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Position]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_assay.errors import AssayError
+from sae_assay.lms.text import resolve
 from sae_assay.metrics.records import Record, record
 from sae_assay.study import judged
 
@@ -121,7 +122,8 @@ def config(metric: str, section: Mapping[str, Any], names: Mapping[str, list[str
     reading = common | {"context_length": section["context"]}
     if metric == "saebench_sparse_probing":
         rows = {"probe_train_set_size": sizes["train_rows"], "probe_test_set_size": sizes["test_rows"]}
-        return reading | rows | {"dataset_names": names["binary"], "k_values": section["k_probe"]}
+        chosen = [resolve(name, names["binary"]) for name in section.get("datasets", names["binary"])]
+        return reading | rows | {"dataset_names": chosen, "k_values": section["k_probe"]}
     if metric in ("saebench_tpp", "saebench_scr"):
         rows = {"train_set_size": sizes["train_rows"], "test_set_size": sizes["test_rows"]}
         sets = names["many" if metric == "saebench_tpp" else "crossed"]

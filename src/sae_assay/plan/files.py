@@ -26,6 +26,7 @@ TABLES = ("scores", "repeats", "saes", "tasks", "coverage")
 ANATOMY_TABLES = ("anatomy", "points")
 REGISTRY = "data/registry.yaml"
 WORLD_FILES = ("synthetic_model_config.json", "synthetic_model.safetensors", "hierarchy.json")  # the last is optional
+CORPUS_FILES = ("tokens.npy", "lengths.npy", "documents.json")
 SAE_FILES = {"cards": "cfg.json", "weights": "sae_weights.safetensors"}
 
 
@@ -85,6 +86,13 @@ class Files:
         count = len(block_rows(section.lm.training_tokens, section.lm.cache.shard_tokens))
         names = ["manifest.json", *(f"{number:05d}.safetensors" for number in range(count))]
         return [self.activations(f"shards/{name}", substrate) for name in names]
+
+    def corpus(self, substrate: str) -> list[str]:
+        """The training text of a substrate that has one of its own: tokens, lengths of windows, which documents they are."""
+        section = self._substrate(substrate)
+        if section.lm is None or section.lm.training_text is None:
+            return []
+        return [self.activations(f"corpus/{name}", substrate) for name in CORPUS_FILES]
 
     def results(self, family: str, file: str) -> str:
         """results/FAMILY/S/FILE"""
@@ -399,6 +407,7 @@ class Files:
             shared = ["training.safetensors", "text.safetensors" if lm else "pool_tasks.safetensors"]
             return [
                 *(self.activations(file, substrate) for file in shared),
+                *self.corpus(substrate),
                 *self.shards(substrate),
                 *pools,
                 *self.evaluation_sets(substrate, self.evaluation_seeds),

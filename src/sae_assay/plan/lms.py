@@ -8,6 +8,7 @@ from typing import Any
 
 from sae_assay.plan.files import REGISTRY, SLOW_ON_LM
 from sae_assay.plan.library import LibraryJobs
+from sae_assay.study.trajectories import Cache
 
 
 class Plan(LibraryJobs):
@@ -39,7 +40,21 @@ class Plan(LibraryJobs):
         return self.settings(job="lm_model", input=wildcards.name)
 
     def lm_activations_settings(self, wildcards: Any) -> dict[str, Any]:
-        return self.of_substrate(wildcards.substrate, "lm_activations", lm=self.stream_section(wildcards.substrate))
+        """Of a training text with a source of its own the job sees nothing: it reads calibration rows alone."""
+        section = self.stream_section(wildcards.substrate)
+        if "training_text" in section:
+            foreign = ("training_text", "training_context", "cache", "d_model")
+            section = {name: value for name, value in section.items() if name not in foreign} | {"training_tokens": 0}
+        return self.of_substrate(wildcards.substrate, "lm_activations", lm=section)
+
+    def with_corpus(self) -> list[str]:
+        """Substrates whose training text has a source of its own."""
+        return [name for name in self.substrates("lm") if self.corpus(name)]
+
+    def corpus_settings(self, substrate: str) -> dict[str, Any]:
+        section = self.stream_section(substrate)
+        seen = ("training_text", "training_context", "context", "training_tokens")
+        return self.of_substrate(substrate, "lm_corpus", lm={name: section[name] for name in seen if name in section})
 
     def shards_settings(self, substrate: str) -> dict[str, Any]:
         return self.of_substrate(substrate, "lm_shards", lm=self.stream_section(substrate))
@@ -55,13 +70,14 @@ class Plan(LibraryJobs):
         return self.shards(substrate)
 
     def disk_estimates(self) -> list[str]:
-        """A line per substrate with a cache: what it will need of the disk, part by part, and its budget."""
+        """A line per substrate with a cache or a training text: what it will need of the disk, part by part, and its budget."""
         lines = []
-        for name in self.with_shards():
+        for name in self.substrates("lm"):
             use = {part: size / 1e9 for part, size in self._substrate(name).disk_use.items()}
-            parts = ", ".join(f"{part} {size:.3g}" for part, size in use.items())
-            budget = self._lm(name).cache.disk_budget_gb
-            lines.append(f"substrates.{name}: about {sum(use.values()):.3g} GB of disk ({parts}), budget {budget:g} GB")
+            parts, cache = ", ".join(f"{part} {size:.3g}" for part, size in use.items()), self._lm(name).cache
+            budget = f", budget {cache.disk_budget_gb:g} GB" if isinstance(cache, Cache) else ""
+            if use:
+                lines.append(f"substrates.{name}: about {sum(use.values()):.3g} GB of disk ({parts}){budget}")
         return lines
 
     def lm_evaluation_settings(self, wildcards: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import numpy as np
 
 from sae_assay.errors import AssayError
 from sae_assay.lms import activations, registry, stream, text, texts
+from sae_assay.lms.layout import SPARE
 from sae_assay.lms.tokens import windows
 from sae_assay.worlds import sample
 
 _PROMPT_CHARACTERS = 2_000
-_SPARE = 1.08  # some tokens lie beyond the norm limit; those left over are held out
 
 
 def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def _divide(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
 
 def _enough(found: Any, tokens: int) -> int:
     """How many of these prompts hold so many tokens and some spare ones; all, where they do not."""
-    return min(len(found), int(np.searchsorted(np.cumsum(found.lengths - 1), tokens * _SPARE)) + 1)
+    return min(len(found), int(np.searchsorted(np.cumsum(found.lengths - 1), tokens * SPARE)) + 1)
 
 
 def _hold_out(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
@@ -105,7 +105,7 @@ def _hold_out(found: Any, lm: dict[str, Any]) -> tuple[Any, Any]:
     first = _enough(found, lm["calibration_tokens"])
     later = found.take(range(first, len(found)))
     there = int((later.lengths - 1).sum())
-    if there < lm["training_tokens"] * _SPARE:
+    if there < lm["training_tokens"] * SPARE:
         problem = f"is {lm['training_tokens']}, of which 8 % more are read; {lm['text_input']} has {there} tokens left"
         raise AssayError("lm.training_tokens", problem, "lower it and training.samples, or name a larger text_input")
     return found.take(range(first)), later.take(range(_enough(later, lm["training_tokens"])))

@@ -16,7 +16,7 @@ from sae_assay.lms.shards import Shards
 from sae_assay.lms.texts import Texts
 from sae_assay.saes import formats
 from sae_assay.saes.settings import RunSettings
-from sae_assay.steps.lm_shards import open_text
+from sae_assay.steps.lm_shards import open_text, training_text
 
 if TYPE_CHECKING:
     from sae_assay.saes.side_by_side import Group
@@ -29,8 +29,9 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     """Train every run of a group.
 
     Args:
-        inputs: `training` (the text and calibration rows, see lms/stream.py), `stream`: the manifest and all shards, or,
-            without a cache, the text's norm limit and the model.
+        inputs: `training` (the text and calibration rows, see lms/stream.py), `corpus` (the text, where it has a source of
+            its own: lms/corpus.py), `stream`: the manifest and all shards, or, without a cache, the text's norm limit and the
+            model.
         outputs: `cards` and `weights`: run by run its unfinished snapshots in order, then the finished SAE; behind them
             the same recalibrated, where the run says so.
         params: as for `train`; also `lm` (hook, training_tokens, cache) and `group`.
@@ -39,14 +40,14 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     settings = [_settings(one, params, device) for one in params["runs"]]
     for one, run_settings in zip(params["runs"], settings, strict=True):  # before sae_lens is imported
         run_settings.check_settings(one["snapshot_steps"])
-    windows, calibration = stream.load_text(inputs.training)
+    windows, calibration = training_text(inputs, params)
     blocks = _blocks(inputs.stream, windows, params, device)
     from sae_assay.saes.side_by_side import SAES, Group, Member
 
     pairs = zip(settings, params["runs"], strict=True)
     members = [Member(run, one["snapshot_steps"], bool(one.get("recalibrated"))) for run, one in pairs]
     job = (params["study"], params["substrate"], f"train_{params['group']}")
-    folder = scratch.folder(job, params, [inputs.training, *inputs.stream[:2]], device)
+    folder = scratch.folder(job, params, [inputs.training, *inputs.corpus, *inputs.stream[:2]], device)
     _train(Group(members, calibration, folder), blocks, params)
     names = [sae_id for member in members for sae_id in member.ids]
     for name, card, weights in zip(names, outputs.cards, outputs.weights, strict=True):

@@ -35,10 +35,13 @@ class Library(Strict):
 
 
 class LibraryProbing(Library):
-    """Sparse probing; `train_rows` and `test_rows` of a task, half of them of each class."""
+    """Sparse probing; `train_rows` and `test_rows` of a task, half of them of each class; `datasets`: some of the substrates'
+    lm.probe_datasets, where all would cost too much."""
 
+    optional: ClassVar = ("datasets",)
     hyper_parameter: ClassVar[str | None] = "k_probe"
     k_probe: Annotated[list[PositiveInt], Field(min_length=1)]
+    datasets: Annotated[list[str], Field(min_length=1)] | None = None
     train_rows: PositiveInt = 4000
     test_rows: PositiveInt = 1000
 

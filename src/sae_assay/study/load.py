@@ -99,6 +99,13 @@ class Study(Strict):
         own = [metric for metric in _OWN_ON_LM if getattr(self.metrics, metric) is not None]
         if not own:
             raise ValueError(f"metrics has none of {', '.join(_OWN_ON_LM)} for {name}: declare one beside SAEBench's")
+        probing = self.metrics.saebench_sparse_probing
+        known = substrate.lm.probe_datasets
+        if foreign := [one for one in (probing and probing.datasets) or [] if one not in known]:
+            raise ValueError(
+                f"metrics.saebench_sparse_probing.datasets has {foreign}, which substrates.{name}.lm.probe_datasets lacks"
+                f"{nearest(foreign[0], known)}"
+            )
         if self.metrics.saebench_scr and not substrate.lm.scr_crossings:
             raise ValueError(f"metrics.saebench_scr needs substrates.{name}.lm.scr_crossings: pairs of binary sets")
 

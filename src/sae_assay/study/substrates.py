@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sae_assay.lms.layout import BYTES
+from sae_assay.lms.layout import BYTES, SPARE, TOKEN_BYTES
 from sae_assay.study.base import Architecture, ControlKind, Fraction, Name, PositiveInt, Strict, nearest, no_repeats
 from sae_assay.study.trajectories import Cache, Training, Trajectories
 from sae_assay.study.worlds import PublishedWorld, SampleSizes, Tasks, WorldConfig
@@ -137,12 +137,24 @@ class LmConfig(Strict):
     cache: Cache | Literal["none"] | None = None
     d_model: PositiveInt | None = None  # the model's width, which a disk budget needs before the model is there
     calibration_tokens: PositiveInt = 20_000  # held out from a stream
-    optional: ClassVar = ("on_hub", "cache", "d_model", "calibration_tokens")
+    # A registered repository of documents that a stream's SAEs are trained on, in windows of its own length; without it the
+    # rest of text_input, in windows of `context`. Evaluation text and calibration rows come from text_input all the same.
+    training_text: str | None = None
+    training_context: Annotated[int, Field(ge=2)] | None = None
+    optional: ClassVar = ("on_hub", "cache", "d_model", "calibration_tokens", "training_text", "training_context")
 
     @model_validator(mode="after")
     def _check(self) -> LmConfig:
         if isinstance(self.cache, Cache) and self.d_model is None:
             raise ValueError("lm.cache needs lm.d_model, the width of the model's residual stream")
+        if self.training_text and self.cache is None:
+            raise ValueError(
+                "lm.training_text is read as a stream: set lm.cache to none or to shards on disk, or leave it out"
+            )
+        if self.training_context and not self.training_text:
+            raise ValueError(
+                "lm.training_context is the length of lm.training_text's windows: name the text, or leave it out"
+            )
         return self
 
 
@@ -221,14 +233,18 @@ class Substrate(Strict):
 
     @property
     def disk_use(self) -> dict[str, int]:
-        """Bytes that a cached stream needs: activations, checkpoints (two at a time) and SAEs; empty without a cache."""
-        if self.lm is None or not isinstance(self.lm.cache, Cache) or self.lm.d_model is None:
+        """Bytes that a stream needs: a training text's tokens; where it is cached, activations, checkpoints (two at a time) and
+        SAEs."""
+        if self.lm is None:
             return {}
+        text = {"tokens": int(self.lm.training_tokens * SPARE) * TOKEN_BYTES} if self.lm.training_text else {}
+        if not isinstance(self.lm.cache, Cache) or self.lm.d_model is None:
+            return text
         width = self.lm.d_model
         parameters = 2 * self.d_sae * width + self.d_sae + width
         snapshots = len(self.unfinished_steps) * len(self.trajectory_ids)
         adam = 3 * 4 * parameters  # the parameters and two moments, float32
-        return {
+        return text | {
             "activations": self.lm.training_tokens * width * BYTES[self.lm.cache.dtype],
             "checkpoints": 2 * adam * max(map(len, self.runs_by_seed.values()), default=0),
             "SAEs": 2 * parameters * (snapshots + len(self.finished_ids)),
