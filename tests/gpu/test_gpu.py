@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from tests.lms import stand_in
+from tests.lms.test_scoring import an_sae, model_and_texts
 from tests.saes import side_by_side_run as small
 from tests.saes.test_side_by_side import digests
 
 from sae_assay import numerics
 from sae_assay.lms import model as models
-from sae_assay.lms import stream
+from sae_assay.lms import scoring, shards, stream
+from sae_assay.lms.tokens import Windows
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.saes.encoder import LightSAE
 from sae_assay.saes.rows import FeatureRows
@@ -60,7 +63,7 @@ def test_auto_is_the_gpu() -> None:
 def test_latents_are_the_cpus(arch: str) -> None:
     here, x = sae(arch), normal(2000, 24, seed=2)
     there = here.on("cuda")
-    wanted, found = here.encode(x), SparseLatents(*there.active(x), 64)
+    wanted, found = here.encode(x), SparseLatents.of(there.moved.encode(x.cuda()))
     assert torch.equal(found.dense(), there.encode(x))
     # A latent at its threshold, or a tie of pursuit, may fall to either side.
     assert ((found.dense() - wanted).abs().amax(1) > 1e-3).float().mean() < 0.002
@@ -89,8 +92,28 @@ def test_a_language_model_is_the_cpus() -> None:
     there = on_gpu(here)
     tokens = torch.tensor([[3, 17, 9, 30, 2, 39, 11]])
     residual = here.residual(tokens, 1)
-    torch.testing.assert_close(there.residual(tokens, 1), residual, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(there.residual(tokens, 1).cpu(), residual, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(there.logits(residual, 1), here.logits(residual, 1), rtol=1e-3, atol=1e-3)
+
+
+def test_a_stream_of_rows_stays_there(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).integers(1, 40, (30, 8))
+    text, model = Windows(drawn, np.full(30, 8)), stand_in.model()
+    here, there = (stream.TokenRows(one, text, 1, 1e9) for one in (model, on_gpu(model)))
+    batch = [next(stream.batches(stream.ModelBlocks(rows, [64, 64]), 32, ("t",))) for rows in (here, there)]
+    assert batch[1].is_cuda
+    torch.testing.assert_close(batch[1].cpu(), batch[0], rtol=1e-4, atol=1e-4)
+    entries = shards.build(there, [64], "fp32", tmp_path)
+    stored = load_file(tmp_path / entries[0]["file"])["rows"]
+    torch.testing.assert_close(stored, here.take(64, stream.Position())[0], rtol=1e-4, atol=1e-4)
+
+
+def test_texts_are_encoded_there() -> None:
+    _, found = model_and_texts()
+    here, there = (scoring.encode(one, found) for one in (an_sae(), an_sae().on("cuda")))
+    torch.testing.assert_close(there.errors.squared, here.errors.squared, rtol=1e-3, atol=1e-3)
+    for name, latents in here.pooled.items():
+        torch.testing.assert_close(there.pooled[name].dense(), latents.dense(), rtol=1e-3, atol=1e-3)
 
 
 def on_gpu(found: models.Llama) -> models.Llama:

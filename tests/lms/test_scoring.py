@@ -13,6 +13,7 @@ from sae_assay.errors import AssayError
 from sae_assay.lms import activations, evaluation, scoring, texts
 from sae_assay.lms.tokens import Windows
 from sae_assay.metrics import reconstruction
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.saes.encoder import LightSAE
 
 LAYER, CONTEXT = 1, 7
@@ -42,6 +43,10 @@ def text_set(model: object, name: str, classes: int, seed: int) -> texts.TextSet
 
 @pytest.fixture(scope="module")
 def world() -> tuple[object, texts.Texts]:
+    return model_and_texts()
+
+
+def model_and_texts() -> tuple[object, texts.Texts]:
     model = stand_in.model()
     full = some_windows(24, 9, shortest=CONTEXT)
     passages = texts.read_passages(model, full, LAYER, limit=1e9)
@@ -184,7 +189,7 @@ def test_the_variance_formulas() -> None:
     error = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
     active = torch.tensor([[True, False, False], [True, True, False], [True, True, False]])
     drawn = reconstruction.sample(x, torch.arange(3))
-    records = reconstruction.variance(reconstruction.TokenErrors(error, active), drawn)
+    records = reconstruction.variance(reconstruction.TokenErrors(error, SparseLatents.of(active.float())), drawn)
     # Centred: sum of squares about (3, 3) is 4+1 + 0+1 + 4+4 = 14. SAEBench: E|x|^2 = 68/3 and d = 2.
     assert value(records, "reconstruction", "explained_variance") == pytest.approx(1 - 3 / 14)
     denominator = 68 / 3 - (68 / 6) ** 2

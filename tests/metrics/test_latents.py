@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sae_assay.lms.activations import pooled
 from sae_assay.metrics.latents import CHUNK, SparseLatents
 
 
@@ -46,3 +47,12 @@ def test_what_is_not_a_number_is_kept(dense) -> None:
     assert SparseLatents.of(broken).take(torch.tensor([7])).values.tolist() == pytest.approx(
         [float("nan")], nan_ok=True
     )
+
+
+def test_means_have_the_bits_of_the_dense_rows_added_one_by_one() -> None:
+    g = torch.Generator().manual_seed(4)
+    f = torch.rand(3000, 20, generator=g) * (torch.rand(3000, 20, generator=g) < 0.3)
+    group = torch.randint(0, 6, (3000,), generator=g)
+    found = SparseLatents.of(f).means(group, 7)
+    assert torch.equal(found.dense()[:6], pooled(f, group, 6)) and not found.dense()[6].any()
+    assert torch.equal(SparseLatents.of(found.dense()).take(torch.arange(7)).dense(), found.dense())

@@ -193,7 +193,7 @@ def test_bad_studies_name_the_key_and_the_remedy(
 
 def test_missing_study_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(AssayError, match="smoke, synth16k, tiny"):
+    with pytest.raises(AssayError, match="smoke, synth16k, synth16k_brief, tiny"):
         Study.load("nonesuch")
 
 

@@ -28,11 +28,14 @@ BATCH = 64
 _REMEDY = "delete the file and run the workflow again; it rebuilds what is missing"
 
 
-def residuals(model: Llama, windows: Windows, layer: int, what: str) -> tuple[Tensor, Tensor, Tensor]:
+def residuals(
+    model: Llama, windows: Windows, layer: int, what: str, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
     """The residual stream of all windows but for first tokens and pads.
 
     Args:
         what: names the pass in the progress bar and in errors.
+        device: where hidden and last are kept.
 
     Returns:
         hidden [tokens, d_model] ordered by window and position, row [tokens], last [windows, d_model].
@@ -42,11 +45,11 @@ def residuals(model: Llama, windows: Windows, layer: int, what: str) -> tuple[Te
     """
     lengths = torch.from_numpy(windows.lengths)
     starts = torch.cumsum((lengths - 1).clamp(min=0), 0) - (lengths - 1).clamp(min=0)
-    hidden = torch.empty(int((lengths - 1).clamp(min=0).sum()), model.config.d_model)
-    last = torch.empty(len(windows), model.config.d_model)
+    hidden = torch.empty(int((lengths - 1).clamp(min=0).sum()), model.config.d_model, device=device)
+    last = torch.empty(len(windows), model.config.d_model, device=device)
     for rows in tqdm(list(batches(windows.lengths, BATCH)), desc=what, disable=None):
         longest = int(windows.lengths[rows].max())
-        x = model.residual(torch.from_numpy(windows.tokens[rows][:, :longest]), layer)
+        x = model.residual(torch.from_numpy(windows.tokens[rows][:, :longest]), layer).to(device)
         for i, row in enumerate(rows.tolist()):
             length = int(lengths[row])
             hidden[starts[row] : starts[row] + length - 1] = x[i, 1:length]

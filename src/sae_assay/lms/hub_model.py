@@ -144,7 +144,7 @@ class HubModel:
 
     @torch.inference_mode()
     def residual(self, tokens: Tensor, layer: int) -> Tensor:
-        """The residual stream after block `layer` [batch, length, d_model], on the CPU; pads stand on the right."""
+        """The residual stream after block `layer` [batch, length, d_model], on the model's device; pads stand on the right."""
         found: list[Tensor] = []
 
         def keep(module: Any, inputs: Any, output: Any) -> None:
@@ -153,7 +153,7 @@ class HubModel:
 
         with self._hooked(layer, keep), contextlib.suppress(_Reached):
             self.model(tokens.to(self.embedding.device), use_cache=False)
-        return found[0].float().cpu()
+        return found[0].float()
 
     @torch.inference_mode()
     def logits(self, residual: Tensor, layer: int) -> Tensor:

@@ -92,14 +92,14 @@ class Llama:
             tokens: [batch, length].
 
         Returns:
-            [batch, length, d_model].
+            [batch, length, d_model], on the model's device.
         """
         x = self.embedding[tokens.to(self.embedding.device)]
-        return self._run(x, self.blocks[: layer + 1]).cpu()
+        return self._run(x, self.blocks[: layer + 1])
 
     @torch.inference_mode()
     def logits(self, residual: Tensor, layer: int) -> Tensor:
-        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`."""
+        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`, on the CPU."""
         x = self._run(residual.to(self.embedding.device), self.blocks[layer + 1 :])
         return linear(rms_norm(x, (self.config.d_model,), self.norm, self.config.norm_eps), self.unembedding).cpu()
 

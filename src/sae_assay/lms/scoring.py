@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sae_assay import seeds
-from sae_assay.lms import activations
 from sae_assay.lms.evaluation import pooled_hidden, probe_key, scr_classes
 from sae_assay.metrics import probing, reconstruction, scr, tpp
 from sae_assay.metrics.ablation import with_padding
 from sae_assay.metrics.latents import SparseLatents
+from sae_assay.saes.encoder import OnDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +31,12 @@ class Encoded:
     """One SAE on all text, computed once for all evaluation seeds.
 
     Attributes:
-        pooled: by set name, mean latents [rows, d_sae] over counted tokens.
+        pooled: by set name, mean latents [rows, d_sae] over counted tokens; silent where a row has none (it is never used).
         errors: every counted token of all sets, in the order of `Texts.sets`.
         zero: [d_sae], latents of an all-zero activation.
     """
 
-    pooled: dict[str, Tensor]
+    pooled: dict[str, SparseLatents]
     errors: reconstruction.TokenErrors
     zero: Tensor
 
@@ -46,13 +46,24 @@ def encode(sae: LightSAE, texts: Texts) -> Encoded:
     """Encode every counted token once."""
     pooled, active, squared = {}, [], []
     for found in texts.sets:
-        x = found.hidden.float()
-        latents = sae.encode(x)
-        pooled[found.name] = activations.pooled(latents, found.row, len(found.labels))
-        active.append(latents != 0)
-        squared.append((x - sae.decode(latents, x)).square().sum(1).double())
-    errors = reconstruction.TokenErrors(torch.cat(squared), torch.cat(active))
+        latents, lost = _encode(sae, found.hidden)
+        pooled[found.name] = latents.means(found.row, len(found.labels))
+        active.append(latents)
+        squared.append(lost)
+    errors = reconstruction.TokenErrors(torch.cat(squared), SparseLatents.concatenate(active))
     return Encoded(pooled, errors, sae.encode(torch.zeros(1, sae.d_in))[0])
+
+
+def _encode(sae: LightSAE, hidden: Tensor) -> tuple[SparseLatents, Tensor]:
+    """Latents of tokens [tokens, d_model] and their squared errors [tokens], float64; on the SAE's device, where it has one."""
+    worker, rows = (sae.moved, sae.rows_together) if isinstance(sae, OnDevice) else (sae, len(hidden))
+    parts, squared = [], []
+    for part in hidden.split(max(1, rows)):
+        x = part.float().to(worker.W_dec.device)
+        latents = worker.encode(x)
+        parts.append(SparseLatents.of(latents))
+        squared.append((x - worker.decode(latents, x)).square().sum(1).double().cpu())
+    return SparseLatents.concatenate(parts), torch.cat(squared)
 
 
 @dataclass(frozen=True)
@@ -78,8 +89,7 @@ class Seed:
 def prepare(texts: Texts, evaluation: Evaluation, continue_: Callable[[Tensor], Tensor] | None) -> Seed:
     """Compute once what every SAE is compared with."""
     pooled = pooled_sets(texts)
-    hidden = torch.cat([found.hidden for found in texts.sets])
-    sample = reconstruction.sample(hidden, _sampled_tokens(texts, evaluation))
+    sample = reconstruction.sample(*_sampled_tokens(texts, evaluation))
     predictions = None
     if continue_ is not None:
         p = texts.passages.take(evaluation.passages)
@@ -122,7 +132,7 @@ def _sparse_probing(encoded: Encoded, texts: Texts, evaluation: Evaluation, ks: 
     """SAEBench's procedure; the concept is each binary set's second label."""
     inputs, draws = [], []
     for found in texts.binary:
-        rows, latents = evaluation.splits[found.name], SparseLatents.of(encoded.pooled[found.name])
+        rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
         train, test = rows.train.flip(0), rows.test.flip(0)  # the concept's rows first
         inputs.append(
             probing.ProbingInput(
@@ -144,7 +154,7 @@ def _sparse_probing(encoded: Encoded, texts: Texts, evaluation: Evaluation, ks: 
 
 def _tpp(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, ns: list[int], mode: Mode) -> list[Record]:
     found, evaluation = texts.many, seed.evaluation
-    rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
+    rows, latents = evaluation.splits[found.name], encoded.pooled[found.name].dense()
     ablated = _as_ablated(encoded, texts, found, mode)
     inputs = tpp.TppInput(
         task=found.name,
@@ -166,7 +176,7 @@ def _scr(
     sae: LightSAE, encoded: Encoded, texts: Texts, found: TextSet, seed: Seed, ns: list[int], mode: Mode
 ) -> list[Record]:
     evaluation = seed.evaluation
-    rows, latents = evaluation.splits[found.name], encoded.pooled[found.name]
+    rows, latents = evaluation.splits[found.name], encoded.pooled[found.name].dense()
     train, test = (
         torch.stack([torch.stack(classes) for classes in scr_classes(part, mode)[:2]])
         for part in (rows.train, rows.test)
@@ -185,7 +195,7 @@ def _scr(
 
 def _as_ablated(encoded: Encoded, texts: Texts, found: TextSet, mode: Mode) -> Tensor:
     """Pooled latents as an ablation removes them: SAEBench encodes masked positions as zeros and removes those too."""
-    latents = encoded.pooled[found.name]
+    latents = encoded.pooled[found.name].dense()
     if mode == "strict":
         return latents
     return with_padding(latents, _pad_ratio(found, texts.about["context"]), encoded.zero)
@@ -197,12 +207,14 @@ def _pad_ratio(found: TextSet, context: int) -> Tensor:
     return torch.where(counted > 0, (context - counted) / counted.clamp(min=1), 0.0)
 
 
-def _sampled_tokens(texts: Texts, evaluation: Evaluation) -> Tensor:
-    """Tokens of the sampled rows, counted through all sets."""
-    chosen, start = [], 0
+def _sampled_tokens(texts: Texts, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+    """Tokens of the sampled rows: their activations [n, d_model], and where they stand [n], counted through all sets."""
+    hidden, chosen, start = [], [], 0
     for found in texts.sets:
         sampled = torch.zeros(len(found.labels), dtype=torch.bool)
         sampled[evaluation.sampled_rows(found.name, len(found.labels))] = True
-        chosen.append(torch.where(sampled[found.row])[0] + start)
+        tokens = torch.where(sampled[found.row])[0]
+        hidden.append(found.hidden[tokens])
+        chosen.append(tokens + start)
         start += len(found.row)
-    return torch.cat(chosen)
+    return torch.cat(hidden), torch.cat(chosen)

@@ -75,7 +75,7 @@ def _entry(line: str) -> dict[str, Any]:
 def _write(folder: Path, number: int, rows: Tensor, end: Position) -> dict[str, Any]:
     part, final = folder / PART, folder / f"{number:05d}.safetensors"
     try:
-        save_file({"rows": rows}, part)
+        save_file({"rows": rows.cpu()}, part)
         scratch.settle(part)
     except (OSError, SafetensorError) as error:
         raise AssayError(

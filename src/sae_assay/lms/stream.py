@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from sae_assay import seeds
+from sae_assay import numerics, seeds
 from sae_assay.errors import AssayError
 from sae_assay.lms import activations
 from sae_assay.lms.tokens import Windows
@@ -55,21 +55,22 @@ class Position(NamedTuple):
 
 
 class TokenRows:
-    """Rows of a text at a hook, in its order.
+    """Rows of a text at a hook, in its order, on the model's device.
 
     Args:
         model: read up to `layer`.
         windows: the text.
         layer: the hook's block.
         limit: tokens of a larger norm do not count.
+        tf32: the model's products on a GPU may use TF32.
 
     Raises:
         AssayError: a token that the model's vocabulary lacks.
     """
 
-    def __init__(self, model: Llama, windows: Windows | Corpus, layer: int, limit: float) -> None:
+    def __init__(self, model: Llama, windows: Windows | Corpus, layer: int, limit: float, tf32: bool = False) -> None:
         windows.check(len(model.embedding))
-        self.width = model.config.d_model
+        self.width, self.device, self._tf32 = model.config.d_model, model.embedding.device, tf32
         self._model, self._windows, self._layer, self._limit = model, windows, layer, limit
         self._together = max(1, CHUNK_TOKENS // windows.take(np.arange(0)).tokens.shape[1])
         self._last: tuple[int, Tensor] | None = None
@@ -80,7 +81,7 @@ class TokenRows:
         Raises:
             AssayError: the text ends before, or an activation is beyond the type's range.
         """
-        found, filled, (chunk, used) = torch.empty(rows, self.width, dtype=dtype), 0, position
+        found, filled, (chunk, used) = torch.empty(rows, self.width, dtype=dtype, device=self.device), 0, position
         while filled < rows:
             part = self._read(chunk)
             taken = part[used : used + rows - filled]
@@ -99,7 +100,9 @@ class TokenRows:
                 problem = "has fewer tokens within the norm limit than it asks for"
                 raise AssayError("lm.training_tokens", problem, "lower it and training.samples, or give it more text")
             part = self._windows.take(range(start, min(start + self._together, len(self._windows))))
-            hidden = activations.residuals(self._model, part, self._layer, f"training text, chunk {chunk}")[0]
+            what = f"training text, chunk {chunk}"
+            with numerics.tf32(self._tf32):
+                hidden = activations.residuals(self._model, part, self._layer, what, self.device)[0]
             self._last = chunk, hidden[hidden.norm(dim=1) <= self._limit]
         return self._last[1]
 
@@ -155,7 +158,7 @@ def batches(blocks: Blocks, size: int, purpose: tuple[str | int, ...], start: in
                 skipped -= whole[block]
                 continue
             rows, generator = blocks.read(block, then), seeds.torch_generator(*purpose, "rows", number, block)
-            shuffled = torch.randperm(len(rows), generator=generator)
+            shuffled = torch.randperm(len(rows), generator=generator).to(rows.device)
             for batch in range(skipped, whole[block]):
                 yield rows[shuffled[batch * size : (batch + 1) * size]].float()
             skipped = 0

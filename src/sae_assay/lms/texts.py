@@ -146,7 +146,7 @@ def read_set(model: Llama, drawn: Drawn, layer: int, limit: float) -> TextSet:
 def read_passages(model: Llama, found: Windows, layer: int, limit: float) -> Passages:
     """Run the model over windows of equal, full length."""
     tokens = torch.from_numpy(found.tokens)
-    hidden = torch.cat([model.residual(part, layer) for part in tokens.split(activations.BATCH)])
+    hidden = torch.cat([model.residual(part, layer).cpu() for part in tokens.split(activations.BATCH)])
     counts = hidden.norm(dim=2) <= limit
     counts[:, 0] = False
     return Passages(tokens, hidden, counts)

@@ -39,7 +39,12 @@ class SparseLatents:
 
     @classmethod
     def of(cls, dense: Tensor) -> SparseLatents:
-        """From dense latents [rows, width]; what is not a number counts as active."""
+        """From dense latents [rows, width]; what is not a number counts as active. Silent latents stay on their device."""
+        if dense.device.type != "cpu":
+            row, column = dense.nonzero(as_tuple=True)
+            ends = torch.searchsorted(row, torch.arange(len(dense) + 1, device=row.device))
+            indptr, indices, values = (part.cpu().numpy() for part in (ends, column.int(), dense[row, column]))
+            return cls(indptr, indices, values, dense.shape[1])
         array = dense.numpy()
         rows, width = array.shape
         at = np.flatnonzero(array != 0)
@@ -84,6 +89,22 @@ class SparseLatents:
         out = np.zeros((len(self), self.width), self.values.dtype)
         out.ravel()[self.row * self.width + self.indices] = self.values
         return torch.from_numpy(out)
+
+    def means(self, group: Tensor, groups: int) -> SparseLatents:
+        """Mean over the rows of each group [groups, width]; silent where a group has no row.
+
+        Args:
+            group: int64 [rows], the group of each row.
+        """
+        members = csr_array(
+            (np.ones(len(self), np.float32), (group.numpy(), np.arange(len(self)))), (groups, len(self))
+        )
+        found = members @ csr_array((self.values, self.indices, self.indptr), (len(self), self.width))
+        found.sort_indices()
+        counts = np.bincount(group.numpy(), minlength=groups).astype(np.float32)
+        indptr = found.indptr.astype(np.int64)
+        values = found.data / counts[sparse.row_of(indptr)]
+        return SparseLatents(indptr, found.indices.astype(np.int32), values, self.width)
 
     def columns(self, chosen: Tensor) -> Tensor:
         """Dense [rows, k] of different latents [k]."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from sae_assay.metrics.latents import SparseLatents
+
 
 @dataclass(frozen=True)
 class TokenErrors:
@@ -26,11 +29,11 @@ class TokenErrors:
 
     Attributes:
         squared: float64 [tokens], |x - reconstruction|^2.
-        active: bool [tokens, d_sae], which latents are not 0.
+        active: latents [tokens, d_sae], kept sparse.
     """
 
     squared: Tensor
-    active: Tensor
+    active: SparseLatents
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Sample:
 
 
 def sample(hidden: Tensor, tokens: Tensor) -> Sample:
-    """A sample of tokens [n] from activations [tokens, d_model]."""
-    x = hidden[tokens].float()
+    """A sample of tokens [n], from their activations [n, d_model]."""
+    x = hidden.float()
     mean = x.double().mean(0).float()
     return Sample(
         tokens=tokens,
@@ -80,13 +83,13 @@ def variance(errors: TokenErrors, drawn: Sample) -> list[Record]:
     that SAEBench reports under that name (evals/core): it divides the mean error by E|x|^2 - (E|x|^2 / d_model)^2, which
     is no variance and changes with the scale of x.
     """
-    error, active = errors.squared[drawn.tokens], errors.active[drawn.tokens]
+    error, active = errors.squared[drawn.tokens], errors.active.take(drawn.tokens)
     moment = drawn.second_moment
     values = {
         "explained_variance": _share(float(error.sum()), drawn.centred),
         "explained_variance_saebench": _share(float(error.mean()), moment - (moment / drawn.d_model) ** 2),
-        "l0": float(active.sum(1).double().mean()),
-        "dead_latents": float((~active.any(0)).sum()),
+        "l0": float(np.diff(active.indptr).mean()),
+        "dead_latents": float((active.counts() == 0).sum()),
     }
     return [record("reconstruction", part, value, n_test=len(error)) for part, value in values.items()]
 

@@ -29,10 +29,6 @@ SAMPLE_CHUNK = 512
 """Rows of the unbiased sample that ground truth looks at together: they stay in the processor's cache."""
 
 
-ON_DEVICE = 1 << 26
-"""Dense latents that a GPU makes at a time, some 256 MB: enough to keep it busy."""
-
-
 class Sae(Protocol):
     """What scoring asks of an SAE: decoder rows of norm 1 (norms folded into the encoder) and its two maps."""
 
@@ -109,8 +105,13 @@ def sae_latents(evaluation: EvaluationSet, sae: Sae) -> Latents:
     """What the SAE's encoder makes of the evaluation set's rows."""
     hidden, width = torch.from_numpy(evaluation.pool.hidden), len(sae.W_dec)
     if isinstance(sae, OnDevice):
-        chunk = max(1, ON_DEVICE // width)
-        return Latents(lambda rows: SparseLatents(*sae.active(hidden[rows]), width), len(hidden), width, chunk)
+        there = sae.moved.W_dec.device
+        return Latents(
+            lambda rows: SparseLatents.of(sae.moved.encode(hidden[rows].to(there))),
+            len(hidden),
+            width,
+            sae.rows_together,
+        )
     screen = screening.screen(sae) if isinstance(sae, LightSAE) else None
     if screen is None:
         return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), width)

@@ -12,9 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_assay.errors import AssayError
@@ -153,20 +151,13 @@ class OnDevice(LightSAE):
 
     moved: LightSAE
 
+    @property
+    def rows_together(self) -> int:
+        """Rows to encode at a time: their dense latents take 256 MB, enough to keep a GPU busy."""
+        return max(1, (1 << 26) // self.d_sae)
+
     def encode(self, x: Tensor) -> Tensor:
-        return self._encoded(x).cpu()
-
-    @torch.no_grad()
-    def active(self, x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        """Latents of activations [rows, d_in] without the silent ones, which stay there: indptr [rows + 1], indices and
-        values [active]."""
-        latents = self._encoded(x)
-        row, column = latents.nonzero(as_tuple=True)
-        ends = torch.searchsorted(row, torch.arange(len(x) + 1, device=row.device))
-        return ends.cpu().numpy(), column.int().cpu().numpy(), latents[row, column].cpu().numpy()
-
-    def _encoded(self, x: Tensor) -> Tensor:
-        return self.moved.encode(x.to(self.moved.W_dec.device))
+        return self.moved.encode(x.to(self.moved.W_dec.device)).cpu()
 
     def decode(self, f: Any, x: Tensor | None = None) -> Tensor:
         there, dense = self.moved.W_dec.device, f if isinstance(f, Tensor) else f.dense()

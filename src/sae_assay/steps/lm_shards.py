@@ -70,7 +70,8 @@ def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device:
     width, wanted = file.d_model, lm.get("d_model")
     if wanted is not None and width != wanted:
         raise AssayError("lm.d_model", f"is {wanted}, the model's residual stream has {width}", "correct it")
-    return stream.TokenRows(models.load(file, layers=layer + 1, device=device), windows, layer, limit)
+    model = models.load(file, layers=layer + 1, device=device)
+    return stream.TokenRows(model, windows, layer, limit, bool(lm.get("tf32")))
 
 
 def _check_disk(folder: Path, rows: int, lm: dict[str, Any]) -> None:

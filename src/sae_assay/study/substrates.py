@@ -141,7 +141,16 @@ class LmConfig(Strict):
     # rest of text_input, in windows of `context`. Evaluation text and calibration rows come from text_input all the same.
     training_text: str | None = None
     training_context: Annotated[int, Field(ge=2)] | None = None
-    optional: ClassVar = ("on_hub", "cache", "d_model", "calibration_tokens", "training_text", "training_context")
+    tf32: bool = False  # the model reads the training text in TF32 on a GPU; evaluation text always in float32
+    optional: ClassVar = (
+        "on_hub",
+        "cache",
+        "d_model",
+        "calibration_tokens",
+        "training_text",
+        "training_context",
+        "tf32",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> LmConfig:
