@@ -42,6 +42,7 @@ class Plan(LibraryJobs):
     def lm_activations_settings(self, wildcards: Any) -> dict[str, Any]:
         """Of a training text with a source of its own the job sees nothing: it reads calibration rows alone."""
         section = self.stream_section(wildcards.substrate)
+        section.pop("tf32", None)  # of the training text
         if "training_text" in section:
             foreign = ("training_text", "training_context", "cache", "d_model")
             section = {name: value for name, value in section.items() if name not in foreign} | {"training_tokens": 0}

@@ -22,7 +22,6 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
 
         hub_model.write_manifest(params["input"], outputs.model, inputs.registry)
     else:
-        kept = Path(
-            "data/inputs", params["input"], Path(outputs.model).name
-        )  # another study of this project may have it
+        # Another study of this project may have fetched it.
+        kept = Path("data/inputs", params["input"], Path(outputs.model).name)
         fetch.fetch(params["input"], outputs.model, inputs.registry, kept)
