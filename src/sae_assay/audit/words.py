@@ -80,7 +80,10 @@ def _value(raw: str | None) -> str:
 
 def _row(row: dict[str, Any]) -> str:
     setting = f" {row['hp_name']}={row['hp_value']}" if row["hp_name"] else ""
-    what = f"{row['sae_id']}  seed {row['eval_seed']}  {row['metric']}.{row['component']}{setting}  task {row['task']}"
+    place = "point" if row["source"].startswith("results/anatomy/") else "seed"
+    what = (
+        f"{row['sae_id']}  {place} {row['eval_seed']}  {row['metric']}.{row['component']}{setting}  task {row['task']}"
+    )
     return f"{what}  {row['value'] if row['status'] == 'ok' else row['status']}  [{row['score_id'][:12]}]"
 
 

@@ -372,6 +372,9 @@ def comparison(lens: str, marts: Marts, cells: Cells, design: Mapping[str, Any])
     """Published numbers of a lens beside this study's: a row a statistic, a column a substrate."""
     reference = {name for name, section in design["substrates"].items() if paper.same_world(section)}
     substrates = marts["scorecard"]["substrate"].unique().sort().to_list()
+    if lens == "ground_truth":  # a language model has none
+        known = {name for name, section in design["substrates"].items() if section["kind"] != "lm"}
+        substrates = [name for name in substrates if name in known]
     rows: list[list[Markup | str]] = []
     for published in paper.published().filter(pl.col("lens") == lens).to_dicts():
         match = paper.MATCHES.get(published["statistic"])
@@ -408,7 +411,7 @@ def comparison(lens: str, marts: Marts, cells: Cells, design: Mapping[str, Any])
 def _beside(
     cells: Cells, match: paper.Match, value: float, row: dict[str, Any] | None, comparable: bool
 ) -> Markup | str:
-    if row is None:
+    if row is None or row.get("n_saes") == 0:
         return "not measured"
     here = cells.show(match.mart, row, match.column, match.form)
     if match.low and match.high:
