@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import itertools
 import json
 import statistics
@@ -105,6 +106,7 @@ def encode(b: Bench) -> None:
     """Rows encoded a second: latents left on the device, without the silent ones as scoring wants them, dense to the host."""
     import torch
 
+    from sae_assay.metrics.latents import SparseLatents
     from sae_assay.saes.encoder import LightSAE
 
     for name, d_in, d_sae, l0 in (
@@ -130,8 +132,9 @@ def encode(b: Bench) -> None:
             card={},
         ).on(b.device)
         there = x.to(b.device)
-        left = b.seconds(lambda sae=sae, there=there: getattr(sae, "moved", sae).encode(there))
-        active_only = b.seconds(lambda sae=sae, x=x: sae.active(x)) if hasattr(sae, "active") else left
+        moved = getattr(sae, "moved", sae)
+        left = b.seconds(lambda moved=moved, there=there: moved.encode(there))
+        active_only = b.seconds(lambda moved=moved, x=x: SparseLatents.of(moved.encode(x.to(b.device))))
         dense = b.seconds(lambda sae=sae, x=x: sae.encode(x), 3)
         b.report(
             f"encode {name} {d_in} -> {d_sae}, L0 {l0}",
@@ -204,7 +207,7 @@ def lm(b: Bench) -> None:
             tokens = b.small(32_768) // context * context or context
             drawn = np.random.default_rng(0).integers(0, vocabulary, (10 * tokens // context, context))
             windows = Windows(drawn, np.full(len(drawn), context))
-            rows = TokenRows(model, windows, layer, float("inf"))
+            rows = TokenRows(model, windows, layer, float("inf"), tf32)
             rows._together = tokens // context
             batch = torch.from_numpy(drawn[: tokens // context])
             model_only = b.seconds(lambda model=model, batch=batch, layer=layer: model.residual(batch, layer), 3)
@@ -322,6 +325,7 @@ def side_by_side(b: Bench) -> None:
             )
             del group
             if b.device != "cpu":
+                gc.collect()  # a trainer refers to itself
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
 

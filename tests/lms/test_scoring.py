@@ -188,8 +188,10 @@ def test_the_variance_formulas() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 5.0]])
     error = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
     active = torch.tensor([[True, False, False], [True, True, False], [True, True, False]])
-    drawn = reconstruction.sample(x, torch.arange(3))
-    records = reconstruction.variance(reconstruction.TokenErrors(error, SparseLatents.of(active.float())), drawn)
+    # Two rows of the text: the first two tokens, and the third. A row that is not sampled would have fired the last latent.
+    rows = SparseLatents.of(torch.tensor([[1.0, 0.5, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    drawn = reconstruction.sample(x, torch.arange(3), torch.tensor([0, 1]))
+    records = reconstruction.variance(reconstruction.TokenErrors(error, active.sum(1), rows), drawn)
     # Centred: sum of squares about (3, 3) is 4+1 + 0+1 + 4+4 = 14. SAEBench: E|x|^2 = 68/3 and d = 2.
     assert value(records, "reconstruction", "explained_variance") == pytest.approx(1 - 3 / 14)
     denominator = 68 / 3 - (68 / 6) ** 2

@@ -56,6 +56,21 @@ def test_a_text_that_ends_too_early_is_said_so(rows: TokenRows) -> None:
         rows.take(len(whole()) + 1, Position())
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_tf32_holds_while_the_model_reads_and_no_longer(asked: bool) -> None:
+    model, seen = stand_in.model(), []
+
+    class Watched:
+        config, embedding = model.config, model.embedding
+
+        def residual(self, tokens: torch.Tensor, layer: int) -> torch.Tensor:
+            seen.append(torch.backends.cuda.matmul.allow_tf32)
+            return model.residual(tokens, layer)
+
+    TokenRows(Watched(), text(), LAYER, LIMIT, tf32=asked).take(5, Position())
+    assert set(seen) == {asked} and not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_foreign_token_ids_are_refused_before_the_model_runs() -> None:
     windows = text()
     windows.tokens[5, 1] = stand_in.CONFIG.vocabulary

@@ -206,6 +206,10 @@ def test_the_disk_estimate_counts_the_tokens_of_a_training_text(tmp_path: Path) 
         ({"cache": None}, "lm.training_text is read as a stream: set lm.cache"),
         ({"training_text": None}, "lm.training_context is the length of lm.training_text's windows"),
         ({"training_context": 1}, "training_context"),
+        (
+            {"cache": None, "training_text": None, "training_context": None, "tf32": True},
+            "lm.tf32 is for a training text",
+        ),
     ],
 )
 def test_a_training_text_that_cannot_be_read_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

@@ -32,6 +32,14 @@ def files(folder: Path, config: WorldConfig = CONFIG) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_dictionary_for_another_device_has_the_same_draws() -> None:
+    assert CONFIG.orthogonalization is not None
+    here, there = (build.arrays_of(build.build(CONFIG, "w", device)) for device in ("cpu", "cpu:0"))
+    assert all(np.array_equal(there[name], array) for name, array in here.items())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_equal_configurations_give_equal_files(tmp_path: Path) -> None:
     again = tmp_path / "again"
     again.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from sae_assay import seeds
@@ -48,9 +49,10 @@ def encode(sae: LightSAE, texts: Texts) -> Encoded:
     for found in texts.sets:
         latents, lost = _encode(sae, found.hidden)
         pooled[found.name] = latents.means(found.row, len(found.labels))
-        active.append(latents)
+        active.append(torch.from_numpy(np.diff(latents.indptr)))
         squared.append(lost)
-    errors = reconstruction.TokenErrors(torch.cat(squared), SparseLatents.concatenate(active))
+    rows = SparseLatents.concatenate(list(pooled.values()))
+    errors = reconstruction.TokenErrors(torch.cat(squared), torch.cat(active), rows)
     return Encoded(pooled, errors, sae.encode(torch.zeros(1, sae.d_in))[0])
 
 
@@ -207,14 +209,16 @@ def _pad_ratio(found: TextSet, context: int) -> Tensor:
     return torch.where(counted > 0, (context - counted) / counted.clamp(min=1), 0.0)
 
 
-def _sampled_tokens(texts: Texts, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
-    """Tokens of the sampled rows: their activations [n, d_model], and where they stand [n], counted through all sets."""
-    hidden, chosen, start = [], [], 0
+def _sampled_tokens(texts: Texts, evaluation: Evaluation) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens of the sampled rows: their activations [n, d_model], where they stand [n] and where the rows stand [rows], both
+    counted through all sets."""
+    hidden, chosen, rows, start, above = [], [], [], 0, 0
     for found in texts.sets:
         sampled = torch.zeros(len(found.labels), dtype=torch.bool)
         sampled[evaluation.sampled_rows(found.name, len(found.labels))] = True
         tokens = torch.where(sampled[found.row])[0]
         hidden.append(found.hidden[tokens])
         chosen.append(tokens + start)
-        start += len(found.row)
-    return torch.cat(hidden), torch.cat(chosen)
+        rows.append(torch.where(sampled)[0] + above)
+        start, above = start + len(found.row), above + len(found.labels)
+    return torch.cat(hidden), torch.cat(chosen), torch.cat(rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
@@ -29,11 +28,13 @@ class TokenErrors:
 
     Attributes:
         squared: float64 [tokens], |x - reconstruction|^2.
-        active: latents [tokens, d_sae], kept sparse.
+        active: int64 [tokens], how many latents are active.
+        rows: latents [rows, d_sae] of all rows of the text, each over its counted tokens.
     """
 
     squared: Tensor
-    active: SparseLatents
+    active: Tensor
+    rows: SparseLatents
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,27 @@ class Sample:
     """Tokens that one evaluation seed measures on, and what there is to explain in them, the same for every SAE.
 
     Attributes:
-        tokens: int64 [n].
+        tokens: int64 [n], all counted ones of some rows.
+        rows: int64 [sampled rows].
         centred: sum over tokens of |x - mean x|^2.
         second_moment: mean over tokens of |x|^2.
         d_model: width of x.
     """
 
     tokens: Tensor
+    rows: Tensor
     centred: float
     second_moment: float
     d_model: int
 
 
-def sample(hidden: Tensor, tokens: Tensor) -> Sample:
-    """A sample of tokens [n], from their activations [n, d_model]."""
+def sample(hidden: Tensor, tokens: Tensor, rows: Tensor) -> Sample:
+    """A sample of tokens [n] of some rows, from their activations [n, d_model]."""
     x = hidden.float()
     mean = x.double().mean(0).float()
     return Sample(
         tokens=tokens,
+        rows=rows,
         centred=float((x - mean).square().sum(1).double().sum()),
         second_moment=float(x.square().sum(1).double().mean()),
         d_model=x.shape[1],
@@ -83,13 +87,13 @@ def variance(errors: TokenErrors, drawn: Sample) -> list[Record]:
     that SAEBench reports under that name (evals/core): it divides the mean error by E|x|^2 - (E|x|^2 / d_model)^2, which
     is no variance and changes with the scale of x.
     """
-    error, active = errors.squared[drawn.tokens], errors.active.take(drawn.tokens)
+    error, active = errors.squared[drawn.tokens], errors.active[drawn.tokens]
     moment = drawn.second_moment
     values = {
         "explained_variance": _share(float(error.sum()), drawn.centred),
         "explained_variance_saebench": _share(float(error.mean()), moment - (moment / drawn.d_model) ** 2),
-        "l0": float(np.diff(active.indptr).mean()),
-        "dead_latents": float((active.counts() == 0).sum()),
+        "l0": float(active.double().mean()),
+        "dead_latents": float((errors.rows.take(drawn.rows).counts() == 0).sum()),
     }
     return [record("reconstruction", part, value, n_test=len(error)) for part, value in values.items()]
 

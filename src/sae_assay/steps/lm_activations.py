@@ -52,7 +52,11 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     if later is not None:
         stream.save_text(outputs.training, later, rows[: lm["calibration_tokens"]])
     else:
-        sample.save_rows(outputs.training, rows[: lm["training_tokens"]].numpy(), rows[lm["training_tokens"] :].numpy())
+        held = rows[lm["training_tokens"] :][: lm.get("calibration_tokens")]
+        if len(held) < lm.get("calibration_tokens", 0):
+            problem = f"is {lm['calibration_tokens']}, {lm['text_input']} has {len(held)} tokens for it"
+            raise AssayError("lm.calibration_tokens", problem, "lower it, or name a larger text_input")
+        sample.save_rows(outputs.training, rows[: lm["training_tokens"]].numpy(), held.numpy())
 
     sets = [texts.read_set(model, d, layer, limit) for d in drawn]
     about = {

@@ -160,6 +160,8 @@ class LmConfig(Strict):
             raise ValueError(
                 "lm.training_text is read as a stream: set lm.cache to none or to shards on disk, or leave it out"
             )
+        if self.tf32 and self.cache is None:
+            raise ValueError("lm.tf32 is for a training text that is read as a stream: set lm.cache, or leave it out")
         if self.training_context and not self.training_text:
             raise ValueError(
                 "lm.training_context is the length of lm.training_text's windows: name the text, or leave it out"

@@ -20,7 +20,7 @@ from sae_assay.errors import AssayError
 from sae_assay.study.worlds import WorldConfig
 
 if TYPE_CHECKING:
-    from sae_lens.synthetic import Hierarchy, SyntheticModel, SyntheticModelConfig
+    from sae_lens.synthetic import FeatureDictionary, Hierarchy, SyntheticModel, SyntheticModelConfig
 
 # [num_features, hidden_dim], [hidden_dim], then [num_features] each; unit-norm directions, probabilities in 0 .. 1.
 ARRAYS = ("feature_vectors", "bias", "firing_probabilities", "magnitude_means", "magnitude_stds")
@@ -58,12 +58,13 @@ def library_config(world: WorldConfig) -> SyntheticModelConfig:
 
 
 def build(world: WorldConfig, where: str, device: str = "cpu") -> SyntheticModel:
-    """Build a world; equal configurations give equal worlds on one kind of device.
+    """Build a world; equal configurations give equal worlds on equal devices.
 
     Args:
         world: the configuration, whose `seed` is the world seed.
         where: the world's name, for errors.
-        device: where it is built; orthogonalising 16,384 features takes a GPU seconds, a CPU core most of an hour.
+        device: where features are made orthogonal: for 16,384 of them a GPU takes seconds, a CPU core most of an hour. All
+            draws are the CPU's, so that a GPU's world differs by rounding alone.
 
     Raises:
         AssayError: the library refuses the configuration.
@@ -73,13 +74,29 @@ def build(world: WorldConfig, where: str, device: str = "cpu") -> SyntheticModel
     library_bar = feature_dictionary.tqdm
     feature_dictionary.tqdm = _bar
     try:
-        return SyntheticModel(library_config(world), device=device)
+        config = library_config(world)
+        return SyntheticModel(config, feature_dict=None if device == "cpu" else _dictionary(config, device))
     except (ValueError, RuntimeError) as error:
         raise AssayError(
             f"world {where}", " ".join(str(error).split()), "correct substrates.*.world in the study"
         ) from None
     finally:
         feature_dictionary.tqdm = library_bar
+
+
+def _dictionary(config: SyntheticModelConfig, device: str) -> FeatureDictionary:
+    """The features that SyntheticModel itself would make, drawn on the CPU and made orthogonal on a device."""
+    from sae_lens.synthetic import FeatureDictionary, orthogonal_initializer
+
+    def initialise(dictionary: FeatureDictionary) -> None:
+        if (o := config.orthogonalization) is None:
+            return
+        dictionary.to(device)
+        orthogonal_initializer(o.num_steps, o.lr, show_progress=True, chunk_size=o.chunk_size)(dictionary)
+        dictionary.to("cpu")
+
+    sizes = (config.num_features, config.hidden_dim)
+    return FeatureDictionary(*sizes, bias=config.bias, initializer=initialise, seed=config.seed)
 
 
 def load_published(folder: str | Path) -> SyntheticModel:
