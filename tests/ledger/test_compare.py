@@ -114,6 +114,21 @@ def test_other_evaluation_rows_make_it_another_sae(sides: tuple[Path, Path]) -> 
         assert result.retrained_saes == retrained and bool(result.findings) != bool(retrained)
 
 
+def test_an_anatomys_files_are_held_to_the_same_limits(sides: tuple[Path, Path]) -> None:
+    for side in sides:
+        file = side / "results/anatomy/s/b/a/blocks_0.parquet"
+        file.parent.mkdir(parents=True)
+        scores.write(rows([0.5, 0.7, None]), file)
+    assert compared(sides).files == compared(sides).equal_files == 3
+    scores.write(rows([0.5, 0.71, None]), file)
+    assert "results/anatomy/s/b/a/blocks_0.parquet" in compared(sides).findings[0]["item"]
+    text = Path("data/activations/s/b/text.safetensors")
+    ledger_line(sides[0], text, b"text")
+    (sides[1] / text).parent.mkdir(parents=True)
+    (sides[1] / text).write_bytes(b"another text")
+    assert compared(sides).verdict == "WITHIN_TOLERANCE" and compared(sides).retrained_saes == {"b/a"}
+
+
 def test_a_retrained_snapshot_has_limits_of_its_own(sides: tuple[Path, Path]) -> None:
     _, current = sides
     (current / "data/trajectories/s/b/a/0000007/sae_weights.safetensors").write_bytes(b"others")

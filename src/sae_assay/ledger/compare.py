@@ -7,7 +7,7 @@ rows (one bit can move a draw, and all later ones of its stream): its mean score
 `retrained_snapshots` if it is unfinished, multiples of the spread over training and evaluation seeds
 (`retrained_controls` if it was made from another SAE). All are declared per metric in tolerances.yaml before use; null
 says that seeds move the metric through its whole range, or that no replicates were there to tell, so that such SAEs
-cannot be compared by it.
+cannot be compared by it. A noise anatomy's score files are held to the same limits, its points in the place of seeds.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from sae_assay.tables import scores
 TOLERANCES = Path("tolerances.yaml")
 RETRAINED = {"panel": "retrained", "trajectory": "retrained_snapshots", "control": "retrained_controls"}
 """Panel of a score file -> its limits once the SAE is another one."""
+FAMILIES = ("scores", "anatomy")
+"""Folders under results/ that hold score files."""
 SERIES = ["metric", "component", "hp_name", "hp_value", "mode"]
 
 
@@ -69,7 +71,7 @@ class Comparison:
 
 @contextmanager
 def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
-    """A temporary clone of HEAD with the study's recorded scores pulled.
+    """A temporary clone of HEAD with the study's recorded scores pulled, and its noise anatomy's where there is one.
 
     Raises:
         AssayError: nothing has been recorded, or the remote cannot give it.
@@ -79,8 +81,10 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sae-assay-") as folder:
         clone = Path(folder) / "recorded"
         subprocess.run(["git", "clone", "--quiet", str(root.resolve()), str(clone)], check=True)
+        outs = {out["path"] for stage in _stages(clone) for out in stage.get("outs", [])}
+        targets = [f"results/{family}/{study}" for family in FAMILIES]
         pull = subprocess.run(
-            [sys.executable, "-m", "dvc", "pull", "--quiet", f"results/scores/{study}"],
+            [sys.executable, "-m", "dvc", "pull", "--quiet", targets[0], *outs.intersection(targets[1:])],
             cwd=clone,
             env={**os.environ, "DVC_NO_ANALYTICS": "1"},
             capture_output=True,
@@ -90,6 +94,10 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
         if pull.returncode != 0:
             raise AssayError("dvc pull", pull.stderr.strip()[-300:], "check the remote that .dvc/config names")
         yield clone
+
+
+def _stages(root: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")).get("stages", {}).values())
 
 
 def load_tolerances(path: Path = TOLERANCES) -> dict[str, dict[str, float | None]]:
@@ -104,8 +112,8 @@ def compare_scores(
 ) -> Comparison:
     """Compare every recorded score file with the current one of the same path."""
     result = Comparison()
-    base = recorded / "results" / "scores" / study
-    for file in sorted(base.rglob("*.parquet")):
+    bases = [recorded / "results" / family / study for family in FAMILIES]
+    for file in sorted(path for base in bases for path in base.rglob("*.parquet")):
         relative = file.relative_to(recorded)
         result.files += 1
         mine = current / relative
@@ -116,7 +124,7 @@ def compare_scores(
         else:
             _compare_file(result, relative, scores.read(file), scores.read(mine), recorded, current, tolerances)
     if result.files == 0:
-        raise AssayError(str(base), "holds no recorded score", "run `sae-assay record` after `make report`")
+        raise AssayError(str(bases[0]), "holds no recorded score", "run `sae-assay record` after `make report`")
     return result
 
 
@@ -160,11 +168,13 @@ def _compare_file(
 
 
 def _same_sae(relative: Path, recorded: Path, current: Path) -> bool:
-    """Whether a score file results/scores/STUDY/SUBSTRATE/SAE/SEED.parquet is of recorded weights on recorded rows."""
-    _, _, study, substrate, sae = relative.parts[:5]
+    """Whether a score file results/FAMILY/STUDY/SUBSTRATE/SAE/NAME.parquet is of recorded weights on recorded rows."""
+    _, family, study, substrate, sae = relative.parts[:5]
     run, dot, step = sae.partition(".step_")
     folder = Path("data/trajectories", study, substrate, run, step) if dot else Path("data/saes", study, substrate, sae)
-    rows = Path("data/activations", study, substrate, f"evaluation_{relative.stem.rpartition('_')[2]}.safetensors")
+    seed = relative.stem.rpartition("_")[2]
+    kept = f"evaluation_{seed}" if family == "scores" else "text"  # an anatomy draws all else by itself
+    rows = Path("data/activations", study, substrate, f"{kept}.safetensors")
     known = _recorded_digests(recorded, study)
 
     def is_recorded(path: Path) -> bool:
