@@ -58,7 +58,7 @@ def shards(files: SimpleNamespace) -> list[str]:
     Path("shards").mkdir()
     paths = [f"shards/{name}" for name in ("manifest.json", "00000.safetensors", "00001.safetensors")]
     names = {"training": "training.safetensors", "text": "text.safetensors", "model": "model.gguf"}
-    inputs = SimpleNamespace(**{name: getattr(files, file) for name, file in names.items()})
+    inputs = SimpleNamespace(corpus=[], **{name: getattr(files, file) for name, file in names.items()})
     lm_shards.run(inputs, SimpleNamespace(shards=paths), params({**LM, "cache": CACHE}))
     return paths
 
@@ -70,7 +70,7 @@ def trained(files: SimpleNamespace, lm: dict[str, Any], inputs: list[str], folde
     for path in places[formats.CONFIG]:
         Path(path).parent.mkdir(parents=True)
     outputs = SimpleNamespace(cards=places[formats.CONFIG], weights=places[formats.WEIGHTS])
-    given = SimpleNamespace(training=getattr(files, "training.safetensors"), stream=inputs)
+    given = SimpleNamespace(training=getattr(files, "training.safetensors"), corpus=[], stream=inputs)
     train_stream.run(given, outputs, params(lm))
     return {path.removeprefix(folder): scratch.digest(path) for paths in places.values() for path in paths}
 
