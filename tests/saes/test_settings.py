@@ -19,6 +19,14 @@ def test_settings_of_a_study() -> None:
     assert (found.target_l0, found.steps, found.lr, found.widths, found.decay_fraction) == (3, 10, 0.01, (2, 8), 0.5)
 
 
+def test_a_study_may_say_how_the_controller_of_an_architecture_begins() -> None:
+    run = {"id": "a", "arch": "jumprelu", "l0": 3, "training_seed": 1, "lr": 0.01}
+    training = {"samples": 100, "batch_size": 10, "dead_feature_window": 5, "decay_fraction": 0.5}
+    training["l0_control"] = {"jumprelu": {"start": 0.05, "clip": 0.5}}
+    assert RunSettings.of(run, training, 8, ("s", "w")).l0_control == (0.05, 0.5)
+    assert RunSettings.of(run | {"arch": "standard"}, training, 8, ("s", "w")).l0_control is None
+
+
 def test_every_pass_sees_every_row_once_but_for_the_last_incomplete_batch() -> None:
     stream = batches(ROWS, RUN)
     first, second = ([next(stream) for _ in range(2)] for _ in range(2))

@@ -104,3 +104,10 @@ def test_normalisation_is_folded_into_snapshots_too(rows: torch.Tensor) -> None:
 def test_bad_input_is_refused_before_training(rows: torch.Tensor) -> None:
     with pytest.raises(AssayError, match="L0 17 does not fit 16 latents"):
         train(rows, replace(RUN, target_l0=17))
+
+
+def test_the_controller_begins_as_the_run_says(rows: torch.Tensor) -> None:
+    run = replace(RUN, arch="jumprelu", samples=RUN.batch_size)
+    began = [train(rows, replace(run, l0_control=control))[1].coefficient for control in (None, (0.05, 0.5))]
+    # One step moves a logarithm by the gain times the error at most, here 0.02 times 0.5.
+    assert began[1] == pytest.approx(0.05, rel=0.011) and began[0] > 0.5

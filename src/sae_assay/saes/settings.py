@@ -39,6 +39,7 @@ class RunSettings:
         auxiliary_per_prefix: Matryoshka's dead latents rebuild the error of their own prefix.
         prefixes: sampled Matryoshka's number of widths drawn at every step; `smallest_prefix` is the least of them.
         hook: names the activations in the stored configuration, where they are a language model's.
+        l0_control: first coefficient and clip of the controller; None: those of the architecture.
     """
 
     id: str
@@ -60,6 +61,7 @@ class RunSettings:
     prefixes: int | None = None
     smallest_prefix: int = 64
     hook: str | None = None
+    l0_control: tuple[float, float] | None = None
 
     @property
     def steps(self) -> int:
@@ -78,11 +80,13 @@ class RunSettings:
 
         Args:
             run: `id`, `arch`, `l0`, `training_seed`, `lr` and `widths` (or null).
-            training: the study's section: `samples`, `batch_size`, `dead_feature_window`, `decay_fraction`.
+            training: the study's section: `samples`, `batch_size`, `dead_feature_window`, `decay_fraction`; `autocast` and
+                `l0_control` where it has them.
             d_sae: latents.
             purpose: what precedes the id in the names of the streams.
             more: `normalize_activations`, `device`.
         """
+        control = (training.get("l0_control") or {}).get(run["arch"])
         return cls(
             id=run["id"],
             arch=run["arch"],
@@ -97,6 +101,7 @@ class RunSettings:
             decay_fraction=training["decay_fraction"],
             widths=tuple(run["widths"]) if run.get("widths") else None,
             autocast=training.get("autocast", False),
+            l0_control=control and (control["start"], control["clip"]),
             **{name: run[name] for name in ("auxiliary_per_prefix", "prefixes", "smallest_prefix") if name in run},
             **more,
         )
@@ -178,7 +183,8 @@ class L0Controller:
     `log c += gain * clip(log mean L0 - log target)`, the mean being exponential over about `1 / smoothing`
     steps; a narrow clip keeps the many active latents of the start from driving an l1 penalty so high that latents die. It acts
     through the whole run, so the coefficient follows the falling learning rate; the last value is the one recorded.
-    Its first value, gain, smoothing and clip are fixed per architecture (`CONTROLS` in `train.py`), not searched per run.
+    Its first value, gain, smoothing and clip are fixed per architecture (`CONTROLS` in `train.py`) or by the study, not
+    searched per run.
 
     Args:
         target: L0 to reach, in latents.

@@ -40,7 +40,7 @@ from sae_assay.saes.rows import FeatureRows
 from sae_assay.saes.settings import CONTROLLED, L0Controller, RunSettings, batches, drawn_widths
 
 # The controller's first coefficient, gain per step, smoothing and clip. Chosen once on a 512-feature world by explained
-# variance, achieved L0 and dead latents alone.
+# variance, achieved L0 and dead latents alone. A wide JumpReLU wants another beginning (docs/measurements/synth16k.md).
 CONTROLS = {"standard": (1.0, 0.02, 0.1, 0.5), "jumprelu": (1.0, 0.02, 0.1, math.inf)}
 JUMPRELU = {"jumprelu_bandwidth": 2.0, "jumprelu_init_threshold": 0.5, "jumprelu_ste_to_input": True}
 NORM_BATCHES = 50  # batches read to estimate the mean norm of `expected_average_only_in`
@@ -209,7 +209,9 @@ class Trainer(sae_trainer.SAETrainer[Any, Any]):
         self.checkpoint_thresholds = [step * run.batch_size - 1 for step in steps[:-1]]
         self.controller: L0Controller | None = None
         if run.arch in CONTROLLED:
-            self.controller = L0Controller(run.target_l0, *CONTROLS[run.arch])
+            start, gain, smoothing, clip = CONTROLS[run.arch]
+            start, clip = run.l0_control or (start, clip)
+            self.controller = L0Controller(run.target_l0, start, gain, smoothing, clip)
             self.coefficient_schedulers[CONTROLLED[run.arch]] = self.controller
 
     def run(self) -> dict[int, Trained]:

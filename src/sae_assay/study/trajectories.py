@@ -17,6 +17,14 @@ SCHEDULES: dict[str, list[int]] = {
 Schedule = Literal["cross_architecture", "sampled_matryoshka"]
 
 
+class L0Control(Strict):
+    """How the controller of an architecture's L0 begins (saes/settings.py): its first coefficient, and the largest error in
+    log L0 that counts. A wide SAE starts with many active latents, and loses most of them to a coefficient that begins high."""
+
+    start: Annotated[float, Field(gt=0)]
+    clip: Annotated[float, Field(gt=0)]
+
+
 class Training(Strict):
     """How SAEs are trained: `sae_lens.SAETrainer`, Adam, constant rate, linear decay over the last fraction.
 
@@ -24,9 +32,10 @@ class Training(Strict):
         normalize_activations: None: `expected_average_only_in` on a language model, `none` elsewhere.
         autocast: bfloat16 where there is a GPU.
         checkpoint_steps: a run of a language model's stream that was killed goes on from its last multiple of these steps.
+        l0_control: by architecture, where it is not the one of saes/train.py.
     """
 
-    optional: ClassVar = ("normalize_activations", "autocast", "checkpoint_steps")
+    optional: ClassVar = ("normalize_activations", "autocast", "checkpoint_steps", "l0_control")
 
     samples: PositiveInt
     batch_size: PositiveInt = 1024
@@ -36,6 +45,7 @@ class Training(Strict):
     normalize_activations: Literal["none", "expected_average_only_in"] | None = None
     autocast: bool = False
     checkpoint_steps: PositiveInt = 1000
+    l0_control: dict[Literal["standard", "jumprelu"], L0Control] | None = None
 
     @property
     def steps(self) -> int:
