@@ -127,9 +127,10 @@ def disk(megabytes: int = 256) -> dict[str, float]:
 
 
 def _reader(folder: Path) -> Any:
+    from sae_assay import scratch
     from sae_assay.lms import shards
 
-    entry = json.loads((folder / shards.JOURNAL).read_text(encoding="utf-8"))
+    entry = json.loads((folder / scratch.JOURNAL).read_text(encoding="utf-8"))
     (folder / "manifest.json").write_text(json.dumps({"shards": [entry]}), encoding="utf-8")
     return shards.Shards(folder / "manifest.json", [folder / entry["file"]], {})
 

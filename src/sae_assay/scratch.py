@@ -16,7 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sae_assay.errors import AssayError
+
 ROOT = Path(".sae-assay/scratch")
+JOURNAL = "journal.jsonl"
 _BLOCK = 1 << 20
 
 
@@ -62,6 +65,45 @@ def settle(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def note(home: Path, entry: dict[str, Any]) -> None:
+    """Add a line to the folder's journal: what is finished."""
+    with (home / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(entry) + "\n")
+
+
+def noted(home: Path) -> list[dict[str, Any]]:
+    """The journal's entries, up to a line that a kill has torn."""
+    found: list[dict[str, Any]] = []
+    journal = home / JOURNAL
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def keep_noted(home: Path, entries: Iterable[dict[str, Any]]) -> None:
+    """Cut the journal to these entries; a kill leaves the one that was there."""
+    part = home / f".{JOURNAL}"
+    part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    part.replace(home / JOURNAL)
+
+
+def check_space(home: Path, need: int, key: str, remedy: str) -> None:
+    """Refuse a job that the disk has no room for.
+
+    Args:
+        need: bytes still to be written.
+        key: of the study.
+        remedy: beside freeing space.
+    """
+    free = shutil.disk_usage(home).free
+    if need > free:
+        problem = f"needs {need / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB left"
+        raise AssayError(key, problem, f"free space, {remedy}")
 
 
 def hand_over(source: Path, target: str | Path) -> None:

@@ -133,7 +133,7 @@ def _left_over(folder: Path) -> None:
 
 
 def _torn(folder: Path) -> None:
-    journal = folder / corpus.JOURNAL
+    journal = folder / scratch.JOURNAL
     journal.write_text(journal.read_text()[:-10])
 
 
@@ -159,7 +159,7 @@ def test_a_restart_goes_on_behind_the_last_documents_to_the_same_bytes(
     lines, cut = corpus.lines, corpus.cut
 
     def kill(tokenizer: Any, documents: Sequence[str], context: int) -> Any:
-        if (folder / corpus.JOURNAL).read_text().count("\n") == 2 + 5 * killed_in:
+        if (folder / scratch.JOURNAL).read_text().count("\n") == 2 + 5 * killed_in:
             raise KeyboardInterrupt
         return cut(tokenizer, documents, context)
 

@@ -57,7 +57,7 @@ def _lost_last(folder: Path) -> None:
 
 
 def _torn_journal(folder: Path) -> None:
-    journal = folder / shards.JOURNAL
+    journal = folder / scratch.JOURNAL
     journal.write_text(journal.read_text()[:-20])
 
 
@@ -84,7 +84,7 @@ def test_a_restart_keeps_whole_shards_and_makes_the_same_bytes(tmp_path: Path, d
     cache(tmp_path)
     assert [scratch.digest(file) for file in files] == before
     assert [file.stat().st_mtime_ns for file in files[:kept]] == times
-    assert len((tmp_path / shards.JOURNAL).read_text().splitlines()) == 3
+    assert len((tmp_path / scratch.JOURNAL).read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(

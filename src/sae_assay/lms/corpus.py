@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from sae_assay import seeds
+from sae_assay import scratch, seeds
 from sae_assay.errors import AssayError
 from sae_assay.lms.texts import FEWEST_TOKENS
 from sae_assay.lms.tokens import Windows
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sae_assay.lms.hub_model import HubTokenizer
 
 SUFFIX = ".jsonl.zst"
-TOKENS, LENGTHS, JOURNAL = "tokens.npy", "lengths.npy", "journal.jsonl"
+TOKENS, LENGTHS = "tokens.npy", "lengths.npy"
 TOGETHER = 1000
 """Documents that are tokenised together; what is read again after a restart."""
 _TYPE = np.dtype("<i4")
@@ -127,7 +127,7 @@ def build(
             found = lines(files[number](), place.documents[-1])
             while place.counted < wanted and (batch := list(itertools.islice(found, TOGETHER))):
                 place = _add(tokens, lengths, place, cut(tokenizer, batch, context), wanted)
-                _note(folder, place)
+                scratch.note(folder, asdict(place))
                 bar.update(place.counted - bar.n)
         for file, count in ((tokens, place.tokens), (lengths, place.windows)):
             file.seek(0)
@@ -159,20 +159,10 @@ def _header(count: int) -> bytes:
     return found.getvalue()
 
 
-def _note(folder: Path, place: Place) -> None:
-    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(asdict(place)) + "\n")
-
-
 def _resume(folder: Path) -> Place:
     """The last whole line of the journal whose windows are there; the files are cut to it."""
     place = Place()
-    journal = folder / JOURNAL
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
-        try:
-            found = json.loads(line)
-        except ValueError:  # torn by the kill
-            break
+    for found in scratch.noted(folder)[-1:]:
         place = Place(tuple(found["documents"]), found["windows"], found["tokens"])
     sizes = {TOKENS: place.tokens, LENGTHS: place.windows}
     ends = {name: len(_header(0)) + count * _TYPE.itemsize for name, count in sizes.items()}
@@ -181,7 +171,7 @@ def _resume(folder: Path) -> Place:
     for name, end in ends.items():
         with (folder / name).open("ab") as file:
             file.truncate(end)
-    journal.write_text("" if place == Place() else json.dumps(asdict(place)) + "\n", encoding="utf-8")
+    scratch.keep_noted(folder, [] if place == Place() else [asdict(place)])
     return place
 
 

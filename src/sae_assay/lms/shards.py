@@ -25,7 +25,7 @@ from sae_assay.lms.stream import DTYPES, Position, TokenRows
 if TYPE_CHECKING:
     from torch import Tensor
 
-JOURNAL, PART = "journal.jsonl", "part"
+PART = "part"
 _REMEDY = "delete the folder of shards and run the workflow again; it rebuilds them"
 
 
@@ -51,25 +51,14 @@ def build(rows: TokenRows, sizes: Sequence[int], dtype: str, folder: Path) -> li
 
 def finished(folder: Path, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """The shards, from the first on, that the journal names and whose bytes are theirs; later lines are dropped."""
-    journal = folder / JOURNAL
     kept: list[dict[str, Any]] = []
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
-    for line, size in zip(lines, sizes, strict=False):
-        entry = _entry(line)
+    for entry, size in zip(scratch.noted(folder), sizes, strict=False):
         file = folder / entry.get("file", PART)
         if entry.get("rows") != size or not file.is_file() or scratch.digest(file) != entry["sha256"]:
             break
         kept.append(entry)
-    if len(kept) < len(lines):
-        journal.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    scratch.keep_noted(folder, kept)
     return kept
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except ValueError:  # torn by the kill
-        return {}
 
 
 def _write(folder: Path, number: int, rows: Tensor, end: Position) -> dict[str, Any]:
@@ -84,8 +73,7 @@ def _write(folder: Path, number: int, rows: Tensor, end: Position) -> dict[str, 
     part.chmod(0o644)  # safetensors lets nobody but the owner read it
     entry = {"file": final.name, "rows": len(rows), "sha256": scratch.digest(part), "end": list(end)}
     part.replace(final)
-    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(entry) + "\n")
+    scratch.note(folder, entry)
     return entry
 
 

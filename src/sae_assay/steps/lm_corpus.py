@@ -30,7 +30,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
         params | {"source": source.model_dump(mode="json")},
     )
     folder = scratch.folder(job, settings, [inputs.model], "cpu")
-    _check_disk(folder, wanted)
+    there = sum(file.stat().st_size for file in folder.iterdir())
+    scratch.check_space(folder, wanted * TOKEN_BYTES - there, "lm.training_text", "or lower lm.training_tokens")
     tokenizer = models.open_file(inputs.model).tokenizer()
     files = [partial(hub.download, source, path) for path in source.paths]
     found = corpus.build(files, tokenizer, corpus.context_of(lm), wanted, folder)
@@ -56,14 +57,6 @@ def _source(name: str, path: str) -> registry.HubSource:
         problem = f"{name} has {foreign[0]}, no {corpus.SUFFIX} file"
         raise AssayError(str(path), problem, "name a text of such files as lm.training_text")
     return source
-
-
-def _check_disk(folder: Path, wanted: int) -> None:
-    there = sum(file.stat().st_size for file in folder.iterdir())
-    need, free = wanted * TOKEN_BYTES - there, shutil.disk_usage(folder).free
-    if need > free:
-        problem = f"needs {need / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB left"
-        raise AssayError("lm.training_text", problem, "free space, or lower lm.training_tokens")
 
 
 def _account(lm: dict[str, Any], source: registry.HubSource, found: corpus.Place) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     limit = Texts.load(inputs.text).about["norm_limit"]
     job = (params["study"], params["substrate"], "shards")
     folder = scratch.folder(job, params, [inputs.training, *inputs.corpus, inputs.text, inputs.model], device)
-    _check_disk(folder, sum(sizes[len(shards.finished(folder, sizes)) :]), lm)
+    missing = sum(sizes[len(shards.finished(folder, sizes)) :]) * lm["d_model"] * BYTES[cache["dtype"]]
+    scratch.check_space(folder, missing, "lm.cache", "lower lm.training_tokens, or set lm.cache to none")
     rows = open_text(inputs.model, windows, lm, limit, device)
     entries = shards.build(rows, sizes, cache["dtype"], folder)
     about = {name: lm[name] for name in ("hook", "d_model")} | {"context": context_of(lm)}
@@ -72,10 +73,3 @@ def open_text(path: str, windows: Any, lm: dict[str, Any], limit: float, device:
         raise AssayError("lm.d_model", f"is {wanted}, the model's residual stream has {width}", "correct it")
     model = models.load(file, layers=layer + 1, device=device)
     return stream.TokenRows(model, windows, layer, limit, bool(lm.get("tf32")))
-
-
-def _check_disk(folder: Path, rows: int, lm: dict[str, Any]) -> None:
-    need, free = rows * lm["d_model"] * BYTES[lm["cache"]["dtype"]], shutil.disk_usage(folder).free
-    if need > free:
-        problem = f"needs {need / 1e9:.3g} GB more, the disk has {free / 1e9:.3g} GB left"
-        raise AssayError("lm.cache", problem, "free space, lower lm.training_tokens, or set lm.cache to none")
