@@ -81,6 +81,8 @@ def ceilings(b: Bench) -> None:
     """Matrix products of three kinds, a copy on the device, and copies to and from it."""
     import torch
 
+    from sae_assay import numerics
+
     n = b.small(8192)
     for kind, dtype, tf32 in (
         ("fp32", torch.float32, False),
@@ -88,9 +90,8 @@ def ceilings(b: Bench) -> None:
         ("bf16", torch.bfloat16, False),
     ):
         x, y = (torch.randn(n, n, device=b.device, dtype=dtype) for _ in range(2))
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        b.peak[kind] = 2 * n**3 / b.seconds(lambda x=x, y=y: x @ y)
-    torch.backends.cuda.matmul.allow_tf32 = False
+        with numerics.tf32(tf32):
+            b.peak[kind] = 2 * n**3 / b.seconds(lambda x=x, y=y: x @ y)
     x, host = torch.randn(b.small(1 << 28), device=b.device), torch.randn(b.small(1 << 26))
     y, there = torch.empty_like(x), host.to(b.device)
     b.report(
@@ -194,6 +195,7 @@ def lm(b: Bench) -> None:
     import numpy as np
     import torch
 
+    from sae_assay import numerics
     from sae_assay.lms.stream import Position, TokenRows
     from sae_assay.lms.tokens import Windows
 
@@ -203,14 +205,14 @@ def lm(b: Bench) -> None:
     ):
         vocabulary, d_model = len(model.embedding), model.config.d_model
         for context, tf32 in itertools.product((128, 1024), (False, True)):
-            torch.backends.cuda.matmul.allow_tf32 = tf32
             tokens = b.small(32_768) // context * context or context
             drawn = np.random.default_rng(0).integers(0, vocabulary, (10 * tokens // context, context))
             windows = Windows(drawn, np.full(len(drawn), context))
             rows = TokenRows(model, windows, layer, float("inf"), tf32)
             rows._together = tokens // context
             batch = torch.from_numpy(drawn[: tokens // context])
-            model_only = b.seconds(lambda model=model, batch=batch, layer=layer: model.residual(batch, layer), 3)
+            with numerics.tf32(tf32):
+                model_only = b.seconds(lambda model=model, batch=batch, layer=layer: model.residual(batch, layer), 3)
             number = itertools.count()
 
             def block(
@@ -227,7 +229,6 @@ def lm(b: Bench) -> None:
                 busy=b.busy(2 * weights * tokens, model_only, "tf32" if tf32 else "fp32"),
                 d_model=d_model,
             )
-        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _smollm(b: Bench) -> Any:

@@ -81,7 +81,8 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sae-assay-") as folder:
         clone = Path(folder) / "recorded"
         subprocess.run(["git", "clone", "--quiet", str(root.resolve()), str(clone)], check=True)
-        outs = {out["path"] for stage in _stages(clone) for out in stage.get("outs", [])}
+        lock = yaml.safe_load((clone / "dvc.lock").read_text(encoding="utf-8"))
+        outs = {out["path"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])}
         targets = [f"results/{family}/{study}" for family in FAMILIES]
         pull = subprocess.run(
             [sys.executable, "-m", "dvc", "pull", "--quiet", targets[0], *outs.intersection(targets[1:])],
@@ -94,10 +95,6 @@ def recorded_checkout(study: str, root: Path = Path()) -> Iterator[Path]:
         if pull.returncode != 0:
             raise AssayError("dvc pull", pull.stderr.strip()[-300:], "check the remote that .dvc/config names")
         yield clone
-
-
-def _stages(root: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")).get("stages", {}).values())
 
 
 def load_tolerances(path: Path = TOLERANCES) -> dict[str, dict[str, float | None]]:

@@ -157,7 +157,7 @@ def _sparse_probing(encoded: Encoded, texts: Texts, evaluation: Evaluation, ks: 
 def _tpp(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, ns: list[int], mode: Mode) -> list[Record]:
     found, evaluation = texts.many, seed.evaluation
     rows, latents = evaluation.splits[found.name], encoded.pooled[found.name].dense()
-    ablated = _as_ablated(encoded, texts, found, mode)
+    ablated = _as_ablated(latents, encoded, texts, found, mode)
     inputs = tpp.TppInput(
         task=found.name,
         task_kind=None,
@@ -187,7 +187,7 @@ def _scr(
         task=found.name,
         task_kind=None,
         train_latents=latents[train],
-        test_latents=_as_ablated(encoded, texts, found, mode)[test],
+        test_latents=_as_ablated(latents, encoded, texts, found, mode)[test],
         test_hidden=seed.pooled[found.name][test],
         W_dec=sae.W_dec,
         probes=evaluation.probes[probe_key(mode, found.name)],
@@ -195,9 +195,8 @@ def _scr(
     return scr.scr(inputs, ns, mode)
 
 
-def _as_ablated(encoded: Encoded, texts: Texts, found: TextSet, mode: Mode) -> Tensor:
+def _as_ablated(latents: Tensor, encoded: Encoded, texts: Texts, found: TextSet, mode: Mode) -> Tensor:
     """Pooled latents as an ablation removes them: SAEBench encodes masked positions as zeros and removes those too."""
-    latents = encoded.pooled[found.name].dense()
     if mode == "strict":
         return latents
     return with_padding(latents, _pad_ratio(found, texts.about["context"]), encoded.zero)
