@@ -133,9 +133,9 @@ def encode(b: Bench) -> None:
             card={},
         ).on(b.device)
         there = x.to(b.device)
-        moved = getattr(sae, "moved", sae)
-        left = b.seconds(lambda moved=moved, there=there: moved.encode(there))
-        active_only = b.seconds(lambda moved=moved, x=x: SparseLatents.of(moved.encode(x.to(b.device))))
+        worker = sae.worker
+        left = b.seconds(lambda worker=worker, there=there: worker.encode(there))
+        active_only = b.seconds(lambda worker=worker, x=x: SparseLatents.of(worker.encode(x.to(b.device))))
         dense = b.seconds(lambda sae=sae, x=x: sae.encode(x), 3)
         b.report(
             f"encode {name} {d_in} -> {d_sae}, L0 {l0}",

@@ -14,15 +14,16 @@ import torch
 from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from tests.lms import stand_in
-from tests.lms.test_scoring import an_sae, model_and_texts
+from tests.lms.test_scoring import LAYER, an_sae, model_and_texts
 from tests.saes import side_by_side_run as small
 from tests.saes.test_side_by_side import digests
 
 from sae_assay import numerics
+from sae_assay.lms import evaluation, scoring, shards, stream
 from sae_assay.lms import model as models
-from sae_assay.lms import scoring, shards, stream
 from sae_assay.lms.tokens import Windows
 from sae_assay.metrics.latents import SparseLatents
+from sae_assay.saes import encoder
 from sae_assay.saes.encoder import LightSAE
 from sae_assay.saes.rows import FeatureRows
 from sae_assay.saes.settings import RunSettings
@@ -63,7 +64,7 @@ def test_auto_is_the_gpu() -> None:
 def test_latents_are_the_cpus(arch: str) -> None:
     here, x = sae(arch), normal(2000, 24, seed=2)
     there = here.on("cuda")
-    wanted, found = here.encode(x), SparseLatents.of(there.moved.encode(x.cuda()))
+    wanted, found = here.encode(x), SparseLatents.of(there.worker.encode(x.cuda()))
     assert torch.equal(found.dense(), there.encode(x))
     # A latent at its threshold, or a tie of pursuit, may fall to either side.
     assert ((found.dense() - wanted).abs().amax(1) > 1e-3).float().mean() < 0.002
@@ -114,6 +115,24 @@ def test_texts_are_encoded_there() -> None:
     torch.testing.assert_close(there.errors.squared, here.errors.squared, rtol=1e-3, atol=1e-3)
     for name, latents in here.pooled.items():
         torch.testing.assert_close(there.pooled[name].dense(), latents.dense(), rtol=1e-3, atol=1e-3)
+
+
+def test_reconstructions_are_measured_there() -> None:
+    model, found = model_and_texts()
+    one = evaluation.build(found, ("s", "lm", 42))
+    values = {}
+    for lm, an in ((model, an_sae()), (on_gpu(model), an_sae().on("cuda"))):
+        seed = scoring.prepare(found, one, lambda residual, lm=lm: lm.logits(residual, LAYER))
+        records = scoring.score(an, scoring.encode(an, found), found, seed, {"reconstruction": {}})
+        values[an is an.worker] = {r["component"]: r["value"] for r in records}
+    assert seed.predictions is not None and seed.predictions.log_probabilities.is_cuda
+    assert values[False] == pytest.approx(values[True], rel=1e-3, abs=1e-3)
+
+
+def test_cards_are_measured_there() -> None:
+    here, x = sae("jumprelu"), normal(5000, 24, seed=3)
+    wanted, found = (encoder.measure(one, x) for one in (here, here.on("cuda")))
+    assert found == pytest.approx(wanted, rel=1e-3, abs=1e-3) and found["l0"] > 1
 
 
 def on_gpu(found: models.Llama) -> models.Llama:

@@ -157,7 +157,7 @@ class HubModel:
 
     @torch.inference_mode()
     def logits(self, residual: Tensor, layer: int) -> Tensor:
-        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`, on the CPU.
+        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`.
 
         The whole model runs on pads, and the block's output is replaced: whatever follows is the model's own.
         """
@@ -169,7 +169,7 @@ class HubModel:
             return (given, *output[1:]) if isinstance(output, tuple) else given
 
         with self._hooked(layer, replace):
-            return self.model(pads, use_cache=False).logits.float().cpu()
+            return self.model(pads, use_cache=False).logits.float()
 
     def _hooked(self, layer: int, hook: Any) -> Any:
         return self._blocks[layer].register_forward_hook(hook)

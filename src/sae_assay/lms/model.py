@@ -99,9 +99,9 @@ class Llama:
 
     @torch.inference_mode()
     def logits(self, residual: Tensor, layer: int) -> Tensor:
-        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`, on the CPU."""
+        """Next-token logits [batch, length, vocabulary] from the residual stream after block `layer`."""
         x = self._run(residual.to(self.embedding.device), self.blocks[layer + 1 :])
-        return linear(rms_norm(x, (self.config.d_model,), self.norm, self.config.norm_eps), self.unembedding).cpu()
+        return linear(rms_norm(x, (self.config.d_model,), self.norm, self.config.norm_eps), self.unembedding)
 
     def _run(self, x: Tensor, blocks: list[Block]) -> Tensor:
         cos, sin = self._rotations(x.shape[1], x)

@@ -13,7 +13,6 @@ from sae_assay.lms.evaluation import pooled_hidden, probe_key, scr_classes
 from sae_assay.metrics import probing, reconstruction, scr, tpp
 from sae_assay.metrics.ablation import with_padding
 from sae_assay.metrics.latents import SparseLatents
-from sae_assay.saes.encoder import OnDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +56,9 @@ def encode(sae: LightSAE, texts: Texts) -> Encoded:
 
 
 def _encode(sae: LightSAE, hidden: Tensor) -> tuple[SparseLatents, Tensor]:
-    """Latents of tokens [tokens, d_model] and their squared errors [tokens], float64; on the SAE's device, where it has one."""
-    worker, rows = (sae.moved, sae.rows_together) if isinstance(sae, OnDevice) else (sae, len(hidden))
-    parts, squared = [], []
-    for part in hidden.split(max(1, rows)):
+    """Latents of tokens [tokens, d_model] and their squared errors [tokens], float64."""
+    worker, parts, squared = sae.worker, [], []
+    for part in hidden.split(sae.rows_together):
         x = part.float().to(worker.W_dec.device)
         latents = worker.encode(x)
         parts.append(SparseLatents.of(latents))
@@ -124,8 +122,9 @@ def score(sae: LightSAE, encoded: Encoded, texts: Texts, seed: Seed, metrics: di
     if "reconstruction" in metrics:
         if seed.sample is None or seed.predictions is None or seed.continue_ is None:
             raise ValueError("the metric reconstruction needs sampled tokens and the model's predictions")
+        worker = sae.worker
         records += reconstruction.reconstruction(
-            encoded.errors, seed.sample, seed.predictions, lambda x: sae.decode(sae.encode(x), x), seed.continue_
+            encoded.errors, seed.sample, seed.predictions, lambda x: worker.decode(worker.encode(x), x), seed.continue_
         )
     return records
 

@@ -105,7 +105,7 @@ def _share(lost: float, total: float) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model predicts from the residual stream as it is, and with counted tokens set to 0.
+    """What the model predicts from the residual stream as it is, and with counted tokens set to 0; on the model's device.
 
     Attributes:
         hidden: [rows, length, d_model] at the hook.
@@ -132,10 +132,11 @@ def predictions(hidden: Tensor, counts: Tensor, tokens: Tensor, continue_: Calla
         tokens: int64 [rows, length].
         continue_: from the residual stream at the hook to logits [rows, length, vocabulary].
     """
-    counts = counts.clone()
+    logits = continue_(hidden)
+    hidden, counts, tokens = (part.to(logits.device) for part in (hidden, counts.clone(), tokens))
     counts[:, -1] = False
     targets = tokens.roll(-1, dims=1)[counts]
-    log_probabilities = log_softmax(continue_(hidden)[counts], dim=-1)
+    log_probabilities = log_softmax(logits[counts], dim=-1)
     zeroed = torch.where(counts[..., None], 0.0, hidden)
     return Predictions(
         hidden=hidden,

@@ -54,6 +54,16 @@ class LightSAE:
     def d_sae(self) -> int:
         return self.W_dec.shape[0]
 
+    @property
+    def worker(self) -> LightSAE:
+        """The SAE whose tensors are where the work is done: this one."""
+        return self
+
+    @property
+    def rows_together(self) -> int:
+        """Rows to encode at a time: their dense latents take 256 MB, enough to keep a GPU busy."""
+        return max(1, (1 << 26) // self.d_sae)
+
     @cached_property
     def _gram(self) -> Tensor:
         """Products of all pairs of decoder rows [d_sae, d_sae]."""
@@ -152,9 +162,8 @@ class OnDevice(LightSAE):
     moved: LightSAE
 
     @property
-    def rows_together(self) -> int:
-        """Rows to encode at a time: their dense latents take 256 MB, enough to keep a GPU busy."""
-        return max(1, (1 << 26) // self.d_sae)
+    def worker(self) -> LightSAE:
+        return self.moved
 
     def encode(self, x: Tensor) -> Tensor:
         return self.moved.encode(x.to(self.moved.W_dec.device)).cpu()
@@ -266,13 +275,15 @@ def _argmax(rows: Tensor) -> Tensor:
 @torch.no_grad()
 def measure(sae: LightSAE, rows: Tensor, chunk: int = 4096) -> dict[str, float]:
     """L0, explained variance and dead latents of an SAE on held-out rows [n, d_in], for its card."""
-    active = torch.zeros(sae.d_sae, dtype=torch.int64)
-    error, total, mean = 0.0, 0.0, rows.double().mean(0)
+    worker, there = sae.worker, sae.worker.W_dec.device
+    active = torch.zeros(sae.d_sae, dtype=torch.int64, device=there)
+    error, total, mean = 0.0, 0.0, rows.double().mean(0).to(there)
     for part in rows.split(chunk):
-        f = sae.encode(part)
+        x = part.to(there)
+        f = worker.encode(x)
         active += (f != 0).sum(0)
-        error += float((part - sae.decode(f, part)).double().square().sum())
-        total += float((part.double() - mean).square().sum())
+        error += float((x - worker.decode(f, x)).double().square().sum())
+        total += float((x.double() - mean).square().sum())
     return {
         "l0": float(active.sum()) / len(rows),
         "explained_variance": 1 - error / total,
