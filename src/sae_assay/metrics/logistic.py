@@ -8,6 +8,7 @@ near these, its tightly converged ones on them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,38 +46,66 @@ def fit(
     Raises:
         NotConverged: a problem did not reach the optimum.
     """
-    problems, rows, k = x.shape
-    theta = torch.zeros(problems, k + 1, dtype=torch.float64) if start is None else start.clone()
-    # The intercept, last, carries no penalty.
-    penalty = torch.cat([(1 / C.double())[:, None].expand(-1, k), torch.zeros(problems, 1).double()], 1)
-    design = torch.cat([x.double(), x.new_ones(problems, rows, 1, dtype=torch.float64)], 2)
-    newton = _Newton(design, y.double(), weight.double(), penalty, theta.clone())
-    todo = torch.arange(problems)
-    for done in range(MAX_STEPS):
-        left = newton.unfinished(tolerance)
-        if not left.any():
-            theta[todo] = newton.theta
-            return theta
-        # Copying the design costs about as much as a step, so finished problems are dropped by the batch.
-        if left.sum() < 0.7 * len(left):
-            theta[todo[~left]] = newton.theta[~left]
-            todo, newton = todo[left], newton.take(left)
+    return Problems.of(x, y, weight).fit(C, start, tolerance)
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Problems that are fitted at several C: their copies in both precisions are made once.
+
+    Attributes:
+        design: float64 [problems, rows, k + 1], the last column 1.
+        rough: the same in float32.
+        y, weight: float64 [problems, rows].
+    """
+
+    design: Tensor
+    rough: Tensor
+    y: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, weight: Tensor) -> Problems:
+        """From what `fit` takes."""
+        design = torch.cat([x.double(), x.new_ones(*x.shape[:2], 1, dtype=torch.float64)], 2)
+        return cls(design, design.float(), y.double(), weight.double())
+
+    def take(self, keep: Tensor) -> Problems:
+        return Problems(self.design[keep], self.rough[keep], self.y[keep], self.weight[keep])
+
+    def fit(self, C: Tensor, start: Tensor | None = None, tolerance: float = TOLERANCE) -> Tensor:
+        """As the function `fit`."""
+        problems, _, width = self.design.shape
+        theta = torch.zeros(problems, width, dtype=torch.float64) if start is None else start.clone()
+        # The intercept, last, carries no penalty.
+        penalty = torch.cat([(1 / C.double())[:, None].expand(-1, width - 1), torch.zeros(problems, 1).double()], 1)
+        newton, todo = _Newton(self, penalty, theta.clone()), torch.arange(problems)
+        for done in range(MAX_STEPS):
             left = newton.unfinished(tolerance)
-        newton.step(left, rough=done < ROUGH_STEPS)
-    raise NotConverged(f"{len(todo)} of {problems} logistic regressions did not converge in {MAX_STEPS} Newton steps")
+            if not left.any():
+                theta[todo] = newton.theta
+                return theta
+            # Copying the design costs about as much as a step, so finished problems are dropped by the batch.
+            if left.sum() < 0.7 * len(left):
+                theta[todo[~left]] = newton.theta[~left]
+                todo, newton = todo[left], newton.take(left)
+                left = newton.unfinished(tolerance)
+            newton.step(left, rough=done < ROUGH_STEPS)
+        problem = f"{len(todo)} of {problems} logistic regressions did not converge in {MAX_STEPS} Newton steps"
+        raise NotConverged(problem)
 
 
 class _Newton:
-    """State of the unfinished problems: design [p, rows, k + 1], y and weight [p, rows], penalty and theta [p, k + 1]."""
+    """Unfinished problems and where they stand: penalty and theta [p, k + 1]."""
 
-    def __init__(self, design: Tensor, y: Tensor, weight: Tensor, penalty: Tensor, theta: Tensor) -> None:
-        self.design, self.y, self.weight, self.penalty, self.theta = design, y, weight, penalty, theta
-        self.rough = design.float()
-        self.logits = torch.bmm(design, theta[..., None])[..., 0]
+    def __init__(self, problems: Problems, penalty: Tensor, theta: Tensor) -> None:
+        self.problems, self.penalty, self.theta = problems, penalty, theta
+        self.design, self.y, self.weight = problems.design, problems.y, problems.weight
+        self.logits = torch.bmm(self.design, theta[..., None])[..., 0]
         self.objective = self._objective(theta, self.logits)
 
     def take(self, keep: Tensor) -> _Newton:
-        return _Newton(*(t[keep] for t in (self.design, self.y, self.weight, self.penalty, self.theta)))
+        return _Newton(self.problems.take(keep), self.penalty[keep], self.theta[keep])
 
     def unfinished(self, tolerance: float) -> Tensor:
         """[p] bool; also prepares the step."""
@@ -88,7 +117,7 @@ class _Newton:
 
     def step(self, move: Tensor, rough: bool) -> None:
         """One Newton step of the problems [p] that move, halved until the objective does not rise."""
-        direction = self._direction(self.rough if rough else self.design)
+        direction = self._direction(self.problems.rough if rough else self.design)
         change = torch.bmm(self.design, direction[..., None])[..., 0]
         scale = move.double()[:, None]
         for halving in range(MAX_HALVINGS + 1):
@@ -109,7 +138,7 @@ class _Newton:
         factor, info = torch.linalg.cholesky_ex(hessian)
         direction = torch.cholesky_solve(self.gradient[..., None], factor)[..., 0]
         if info.any() or not torch.isfinite(direction).all():
-            if design is self.rough:
+            if design is not self.design:
                 return self._direction(self.design)
             raise NotConverged(f"{int((info > 0).sum())} of {len(info)} logistic regressions have a singular Hessian")
         return direction

@@ -279,11 +279,14 @@ def _best_c(x: Tensor, y: Tensor, train: Tensor, held: Tensor, owner: Tensor) ->
     """The C of highest mean validation AUC of each owner, and weights to begin its final fit from."""
     positives = (train * y).sum(1)
     one_class = (positives == 0) | (positives == train.sum(1))
-    aucs, fits, theta = [], [], None
+    aucs, fits, theta, problems = [], [], None, logistic.Problems.of(x, y, train)
+    # Validation rows, those of each problem side by side; behind them rows that do not count.
+    rows = held.int().argsort(dim=1, descending=True, stable=True)[:, : int(held.sum(1).max())]
+    labels, counts = y.gather(1, rows), held.gather(1, rows)
     # Smallest C first: each fit begins where the last one ended.
     for C in C_GRID[::-1]:
-        theta = logistic.fit(x, y, train, torch.full((len(x),), C, dtype=torch.float64), theta, SEARCH_TOLERANCE)
-        fold_auc = classification.auc(torch.sigmoid(logistic.logits(x, theta)), y, held)
+        theta = problems.fit(torch.full((len(x),), C, dtype=torch.float64), theta, SEARCH_TOLERANCE)
+        fold_auc = classification.auc(torch.sigmoid(logistic.logits(x, theta)).gather(1, rows), labels, counts)
         aucs.append(torch.where(one_class, 0.5, fold_auc))
         fits.append(theta)
     scores, thetas = torch.stack(aucs[::-1]), torch.stack(fits[::-1])
