@@ -50,7 +50,7 @@ def summary(found: dict[str, Any], prepared: dict[str, Any], data: dict[str, Any
             "peak_mib": data["peak_mib"],
         },
         "peak_mib": {side: max(stages["peak_mib"] for stages in found[side].values()) for side in found},
-        "projection": _projection(total, per_seed, len(archs)),
+        "projection": _projection(found["ours"], total, per_seed),
         "as_studied": _as_studied(found["ours"], total, prepared["sampling"]),
     }
 
@@ -62,15 +62,24 @@ def _peer_lines(stages: dict[str, float]) -> dict[str, float]:
 
 def _our_lines(stages: dict[str, float], shares: dict[str, float]) -> dict[str, float]:
     """Stages as lines of the table: what encodes and matches for ground truth belongs to it; per seed, its share."""
-    of_sample = stages["encode"] * stages["sample"] / stages["rows"]
     lines = {stage: stages[stage] for stage in METRICS}
-    lines["ground_truth"] += stages["matching"] + of_sample + shares["ground_truth"]
+    lines["ground_truth"] = _ground_truth(stages) + shares["ground_truth"]
     return {
         **lines,
-        "encode": stages["encode"] - of_sample,
+        "encode": stages["encode"] - _of_sample(stages),
         "probes": shares["probes"],
         "files": stages["files"] + stages["draws"] + shares["rows"],
     }
+
+
+def _of_sample(stages: dict[str, float]) -> float:
+    """Seconds of the encode pass on the sample of ground truth."""
+    return stages["encode"] * stages["sample"] / stages["rows"]
+
+
+def _ground_truth(stages: dict[str, float]) -> float:
+    """Seconds of an SAE's ground truth, the sampling of its rows left out."""
+    return stages["ground_truth"] + stages["matching"] + _of_sample(stages)
 
 
 def _lines(peer: dict[str, dict[str, float]], ours: dict[str, dict[str, float]]) -> list[str]:
@@ -85,23 +94,31 @@ def _ratio(row: dict[str, float]) -> float | None:
     return row["peer"] / row["ours"] if row["peer"] and row["ours"] else None
 
 
-def _projection(total: dict[str, float], per_seed: dict[str, float], saes: int) -> dict[str, Any]:
-    """The panel's seconds if every SAE and seed costs what these cost on the mean. Not measured."""
-    scorings = PANEL_SAES * PANEL_SEEDS
-    ours = (total["ours"] - sum(per_seed.values())) / saes * scorings
-    # The reference's ground truth has one fixed seed, so one sample serves every evaluation seed.
-    ours += per_seed["ground_truth"] + PANEL_SEEDS * (per_seed["probes"] + per_seed["rows"])
-    peer = total["peer"] / saes * scorings
-    what = f"projection, not measured: {PANEL_SAES} SAEs x {PANEL_SEEDS} evaluation seeds at these SAEs' mean cost"
-    return {"what": what, "peer": peer, "ours": ours, "ratio": peer / ours}
+def _projection(ours: dict[str, Any], total: dict[str, float], per_seed: dict[str, float]) -> dict[str, Any]:
+    """The panel's seconds if every SAE and seed costs what these cost on the mean. Not measured.
+
+    The reference draws the rows of ground truth from one fixed seed, and computes it anew at every evaluation seed with the
+    same result; we sample them once, and need an SAE's ground truth once. `repeated` is ours if it were computed at every
+    seed too.
+    """
+    saes, scorings = len(ours), PANEL_SAES * PANEL_SEEDS
+    truth = sum(map(_ground_truth, ours.values())) / saes
+    each = (total["ours"] - sum(per_seed.values())) / saes - truth
+    shared = per_seed["ground_truth"] + PANEL_SEEDS * (per_seed["probes"] + per_seed["rows"])
+    found = {"peer": total["peer"] / saes * scorings, "ours": PANEL_SAES * truth + scorings * each + shared}
+    repeated = scorings * (truth + each) + shared
+    what = (
+        f"projection, not measured: {PANEL_SAES} SAEs x {PANEL_SEEDS} evaluation seeds at these SAEs' mean cost, ground truth "
+        "once an SAE"
+    )
+    return {"what": what, **found, "ratio": found["peer"] / found["ours"], "repeated": found["peer"] / repeated}
 
 
 def _as_studied(ours: dict[str, Any], total: dict[str, float], sampling: float) -> dict[str, Any]:
     """The ratio if ground truth is measured on as many rows as a study measures it on here, rows of the pool itself."""
     spared = sampling
     for stages in ours.values():
-        of_sample = stages["encode"] * stages["sample"] / stages["rows"] + stages["ground_truth"]
-        spared += of_sample * (1 - STUDY_ROWS / stages["sample"])
+        spared += (_of_sample(stages) + stages["ground_truth"]) * (1 - STUDY_ROWS / stages["sample"])
     what = f"estimate, not like for like: ground truth on {STUDY_ROWS:,} rows of the pool, as the pipeline's studies have it"
     return {"what": what, "ours": total["ours"] - spared, "ratio": total["peer"] / (total["ours"] - spared)}
 
@@ -145,7 +162,8 @@ def show(result: dict[str, Any]) -> str:
     rows.append(f"peak memory of a scoring process: peer {peak['peer']} MiB, ours {peak['ours']} MiB")
     projected = result["projection"]
     rows.append(
-        f"{projected['what']}: {projected['peer']:,.0f} / {projected['ours']:,.0f} s = {projected['ratio']:.1f} x"
+        f"{projected['what']}: {projected['peer']:,.0f} / {projected['ours']:,.0f} s = {projected['ratio']:.1f} x "
+        f"(at every seed, as the reference does: {projected['repeated']:.1f} x)"
     )
     studied = result["as_studied"]
     rows.append(f"{studied['what']}: {studied['ratio']:.1f} x")

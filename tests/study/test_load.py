@@ -97,6 +97,32 @@ def test_the_real_saebench_has_a_job_per_sae_metric_and_seed_and_a_cache_per_met
     assert len(set(caches)) == 5 * 2 and set(caches) < set(plan.family("activations"))
 
 
+@pytest.mark.parametrize(
+    ("metric", "size", "most"),
+    [
+        # 400 rows a set: 200 of a class, 160 to train and 40 to test; a cell of a crossing has 125.
+        ("saebench_sparse_probing", "train_rows", 320),
+        ("saebench_sparse_probing", "test_rows", 80),
+        ("saebench_tpp", "train_rows", 320),
+        ("saebench_scr", "train_rows", 200),
+        ("saebench_scr", "test_rows", 50),
+    ],
+)
+def test_sizes_that_no_set_can_have_are_refused(tmp_path: Path, metric: str, size: str, most: int) -> None:
+    raw = yaml.safe_load((ROOT / "studies/saebench.yaml").read_text())
+    path = tmp_path / "study.yaml"
+    raw["metrics"][metric][size] = most
+    path.write_text(yaml.safe_dump(raw))
+    assert Study.load(path).metrics.library
+    raw["metrics"][metric][size] = most + 2
+    path.write_text(yaml.safe_dump(raw))
+    said = (
+        rf"metrics\.{metric}\.{size} is {most + 2}, substrates\.smollm2\.lm\.rows_per_dataset 400 leaves at most {most}"
+    )
+    with pytest.raises(AssayError, match=said):
+        Study.load(path)
+
+
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:
     mini = Study.load(ROOT / "config.yaml").substrates["mini"]
     steps = mini.snapshot_steps
@@ -193,7 +219,7 @@ def test_bad_studies_name_the_key_and_the_remedy(
 
 def test_missing_study_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(AssayError, match="smoke, synth16k, synth16k_brief, tiny"):
+    with pytest.raises(AssayError, match="smoke, smollm2, synth16k, synth16k_brief, tiny"):
         Study.load("nonesuch")
 
 

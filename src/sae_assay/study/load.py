@@ -108,6 +108,24 @@ class Study(Strict):
             )
         if self.metrics.saebench_scr and not substrate.lm.scr_crossings:
             raise ValueError(f"metrics.saebench_scr needs substrates.{name}.lm.scr_crossings: pairs of binary sets")
+        self._check_rows(f"substrates.{name}.lm.rows_per_dataset", substrate.lm.rows_per_dataset)
+
+    def _check_rows(self, key: str, rows: int) -> None:
+        """Refuse sizes that no set can have: each class gives half of a set's rows (a cell of a crossing a quarter and 25),
+        a fifth of them to test (lms/library_text.py)."""
+        for metric, each in (
+            ("saebench_sparse_probing", rows // 2),
+            ("saebench_tpp", rows // 2),
+            ("saebench_scr", rows // 4 + 25),
+        ):
+            section = getattr(self.metrics, metric)
+            there = {"test_rows": 2 * round(0.2 * each), "train_rows": 2 * (each - round(0.2 * each))}
+            for size, most in there.items() if section else ():
+                if (wanted := getattr(section, size)) > most:
+                    raise ValueError(
+                        f"metrics.{metric}.{size} is {wanted}, {key} {rows} leaves at most {most}: lower the one or raise the "
+                        "other, or every score would be null"
+                    )
 
     def _check_anatomy(self) -> None:
         """Refuse an anatomy of what the study has not."""
