@@ -48,12 +48,13 @@ def residuals(
     hidden = torch.empty(int((lengths - 1).clamp(min=0).sum()), model.config.d_model, device=device)
     last = torch.empty(len(windows), model.config.d_model, device=device)
     for rows in tqdm(list(batches(windows.lengths, BATCH)), desc=what, disable=None):
-        longest = int(windows.lengths[rows].max())
-        x = model.residual(torch.from_numpy(windows.tokens[rows][:, :longest]), layer).to(device)
-        for i, row in enumerate(rows.tolist()):
-            length = int(lengths[row])
-            hidden[starts[row] : starts[row] + length - 1] = x[i, 1:length]
-            last[row] = x[i, length - 1]
+        these, longest = torch.from_numpy(rows), int(windows.lengths[rows].max())
+        x = model.residual(torch.from_numpy(windows.tokens[rows][:, :longest]), layer)
+        behind = torch.arange(longest - 1)  # tokens behind the first one
+        there = behind < lengths[these, None] - 1
+        place = (starts[these, None] + behind)[there]
+        hidden[place.to(device)] = x[:, 1:][there.to(x.device)].to(device)
+        last[these.to(device)] = x[torch.arange(len(x)), lengths[these] - 1].to(device)
     if not bool(torch.isfinite(hidden).all() & torch.isfinite(last).all()):
         raise AssayError(what, "the model gave activations that are not finite", "delete the model file and run again")
     row = torch.repeat_interleave(torch.arange(len(windows)), (lengths - 1).clamp(min=0))
