@@ -125,7 +125,7 @@ def test_reconstructions_are_measured_there() -> None:
         seed = scoring.prepare(found, one, lambda residual, lm=lm: lm.logits(residual, LAYER))
         records = scoring.score(an, scoring.encode(an, found), found, seed, {"reconstruction": {}})
         values[an is an.worker] = {r["component"]: r["value"] for r in records}
-    assert seed.predictions is not None and seed.predictions.log_probabilities.is_cuda
+    assert seed.predictions is not None and seed.predictions.hidden.is_cuda
     assert values[False] == pytest.approx(values[True], rel=1e-3, abs=1e-3)
 
 

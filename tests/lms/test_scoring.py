@@ -163,6 +163,18 @@ def test_an_exact_reconstruction_keeps_everything(world: tuple[object, texts.Tex
     assert value(records, "sparse_probing", "accuracy", task="1_a", hp_value=3) > 0.6
 
 
+def test_text_is_encoded_in_parts_as_it_is_at_once(
+    world: tuple[object, texts.Texts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scoring.encode(an_sae(), world[1])
+    monkeypatch.setattr(LightSAE, "rows_together", 7)
+    parts = scoring.encode(an_sae(), world[1])
+    torch.testing.assert_close(parts.errors.squared, whole.errors.squared, rtol=1e-5, atol=1e-6)
+    assert torch.equal(parts.errors.active, whole.errors.active) and len(whole.errors.active) > 7
+    for name, latents in whole.pooled.items():
+        torch.testing.assert_close(parts.pooled[name].dense(), latents.dense(), rtol=1e-5, atol=1e-6)
+
+
 def test_every_cell_has_a_row_with_a_number_or_a_reason(world: tuple[object, texts.Texts]) -> None:
     records = records_of(world, an_sae(), 42)
     counts = {m: sum(r["metric"] == m for r in records) for m in METRICS}

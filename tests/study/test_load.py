@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from sae_assay.errors import AssayError
+from sae_assay.lms import library_text, registry, text
 from sae_assay.metrics import ground_truth, probing, scr, tpp
 from sae_assay.plan import Plan
 from sae_assay.study import Study
@@ -97,30 +99,64 @@ def test_the_real_saebench_has_a_job_per_sae_metric_and_seed_and_a_cache_per_met
     assert len(set(caches)) == 5 * 2 and set(caches) < set(plan.family("activations"))
 
 
-@pytest.mark.parametrize(
-    ("metric", "size", "most"),
-    [
-        # 400 rows a set: 200 of a class, 160 to train and 40 to test; a cell of a crossing has 125.
-        ("saebench_sparse_probing", "train_rows", 320),
-        ("saebench_sparse_probing", "test_rows", 80),
-        ("saebench_tpp", "train_rows", 320),
-        ("saebench_scr", "train_rows", 200),
-        ("saebench_scr", "test_rows", 50),
-    ],
-)
-def test_sizes_that_no_set_can_have_are_refused(tmp_path: Path, metric: str, size: str, most: int) -> None:
-    raw = yaml.safe_load((ROOT / "studies/saebench.yaml").read_text())
-    path = tmp_path / "study.yaml"
+def drawn(path: str | Path, name: str, per_class: int) -> list[int]:
+    """Training and test rows of a class that SAEBench is given: each class is cut to the smallest."""
+    if "__" in name:
+        found = text.crossed(path, *name.split("__"))
+        per_class = per_class // 2 + 25
+    else:
+        found = text.read(path, name)
+    each = min(per_class, *(found.labels.count(c) for c in range(len(found.classes))))
+    parts = library_text.split(np.repeat([0, 1], each), np.random.default_rng(0))
+    return [len(part) // 2 for part in parts]
+
+
+def lacking(metric: str, size: int, rows: int) -> bool:
+    """What envs/saebench/local_sets.py finds of a set whose classes all have `rows` in a part."""
+    return rows < (2 * (size // 4) + 1 if metric == "saebench_scr" else size // 2)
+
+
+@pytest.mark.parametrize("rows", [40, 399, 400, 402, 1000])
+@pytest.mark.parametrize("metric", ["saebench_sparse_probing", "saebench_tpp", "saebench_scr"])
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_largest_size_that_a_set_can_have_loads_and_one_more_is_refused(
+    tmp_path: Path, rows: int, metric: str, part: int
+) -> None:
+    per_class = rows // 4 + 25 if metric == "saebench_scr" else rows // 2
+    there = len(library_text.split(np.repeat([0, 1], per_class), np.random.default_rng(0))[part]) // 2
+    most = max(size for size in range(1, 4 * rows) if not lacking(metric, size, there))
+    raw, path, name = yaml.safe_load((ROOT / "studies/saebench.yaml").read_text()), tmp_path / "study.yaml", "smollm2"
+    raw["substrates"][name]["lm"]["rows_per_dataset"] = rows
+    for other in ("saebench_sparse_probing", "saebench_tpp", "saebench_scr"):
+        raw["metrics"][other] |= {"train_rows": 4, "test_rows": 4}
+    size = ("train_rows", "test_rows")[part]
     raw["metrics"][metric][size] = most
     path.write_text(yaml.safe_dump(raw))
     assert Study.load(path).metrics.library
-    raw["metrics"][metric][size] = most + 2
+    raw["metrics"][metric][size] = most + 1
     path.write_text(yaml.safe_dump(raw))
-    said = (
-        rf"metrics\.{metric}\.{size} is {most + 2}, substrates\.smollm2\.lm\.rows_per_dataset 400 leaves at most {most}"
-    )
+    said = rf"metrics\.{metric}\.{size} is {most + 1}, substrates\.{name}\.lm\.rows_per_dataset {rows} leaves at most {most}"
     with pytest.raises(AssayError, match=said):
         Study.load(path)
+
+
+@pytest.mark.parametrize("name", ["paper", "saebench", "saebench_wide"])
+def test_every_set_of_a_shipped_study_has_the_rows_that_saebench_draws(name: str) -> None:
+    study, folder = Study.load(ROOT / f"studies/{name}.yaml"), registry.installed_folder("sae-probes-data")
+    for substrate in study.substrates.values():
+        lm, probing = substrate.lm, study.metrics.saebench_sparse_probing
+        assert lm is not None and probing is not None
+        sets = {
+            "saebench_sparse_probing": probing.datasets or lm.probe_datasets,
+            "saebench_tpp": [lm.class_dataset],
+            "saebench_scr": ["__".join(pair) for pair in lm.scr_crossings],
+        }
+        for metric, names in sets.items():
+            section = getattr(study.metrics, metric)
+            for one in names:
+                train, test = drawn(folder, one, lm.rows_per_dataset // 2)
+                assert not lacking(metric, section.train_rows, train), (metric, one, train)
+                assert not lacking(metric, section.test_rows, test), (metric, one, test)
 
 
 def test_snapshot_steps_are_log_spaced_and_end_with_training() -> None:

@@ -105,7 +105,8 @@ def _share(lost: float, total: float) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model predicts from the residual stream as it is, and with counted tokens set to 0; on the model's device.
+    """What the model predicts from the residual stream as it is, and with counted tokens set to 0; on the model's device,
+    but for `log_probabilities`, which are large and wait on the CPU.
 
     Attributes:
         hidden: [rows, length, d_model] at the hook.
@@ -137,15 +138,11 @@ def predictions(hidden: Tensor, counts: Tensor, tokens: Tensor, continue_: Calla
     counts[:, -1] = False
     targets = tokens.roll(-1, dims=1)[counts]
     log_probabilities = log_softmax(logits[counts], dim=-1)
-    zeroed = torch.where(counts[..., None], 0.0, hidden)
-    return Predictions(
-        hidden=hidden,
-        counts=counts,
-        targets=targets,
-        log_probabilities=log_probabilities,
-        clean=float(-log_probabilities.gather(1, targets[:, None]).mean()),
-        ablated=float(cross_entropy(continue_(zeroed)[counts], targets)),
-    )
+    clean = float(-log_probabilities.gather(1, targets[:, None]).mean())
+    kept, zeroed = log_probabilities.cpu(), torch.where(counts[..., None], 0.0, hidden)
+    del logits, log_probabilities  # some gigabytes each on a large vocabulary
+    ablated = float(cross_entropy(continue_(zeroed)[counts], targets))
+    return Predictions(hidden, counts, targets, kept, clean, ablated)
 
 
 def behaviour(
@@ -163,7 +160,8 @@ def behaviour(
     replaced[found.counts] = reconstruct(found.hidden[found.counts])
     log_probabilities = log_softmax(continue_(replaced)[found.counts], dim=-1)
     loss = float(-log_probabilities.gather(1, found.targets[:, None]).mean())
-    divergence = kl_div(log_probabilities, found.log_probabilities, log_target=True, reduction="batchmean")
+    untouched = found.log_probabilities.to(log_probabilities.device)
+    divergence = kl_div(log_probabilities, untouched, log_target=True, reduction="batchmean")
     n = len(found.targets)
     gap = found.ablated - found.clean
     if gap <= 0:

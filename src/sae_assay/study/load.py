@@ -112,16 +112,17 @@ class Study(Strict):
 
     def _check_rows(self, key: str, rows: int) -> None:
         """Refuse sizes that no set can have: each class gives half of a set's rows (a cell of a crossing a quarter and 25),
-        a fifth of them to test (lms/library_text.py)."""
+        a fifth of them to test (lms/library_text.py); the library draws half of a size of each class, and of a biased cell one
+        row more than half (envs/saebench/local_sets.py)."""
         for metric, each in (
             ("saebench_sparse_probing", rows // 2),
             ("saebench_tpp", rows // 2),
             ("saebench_scr", rows // 4 + 25),
         ):
-            section = getattr(self.metrics, metric)
-            there = {"test_rows": 2 * round(0.2 * each), "train_rows": 2 * (each - round(0.2 * each))}
-            for size, most in there.items() if section else ():
-                if (wanted := getattr(section, size)) > most:
+            section, test = getattr(self.metrics, metric), round(0.2 * each)
+            for size, n in (("train_rows", each - test), ("test_rows", test)) if section else ():
+                wanted, most = getattr(section, size), 4 * ((n - 1) // 2) + 3 if metric == "saebench_scr" else 2 * n + 1
+                if wanted > most:
                     raise ValueError(
                         f"metrics.{metric}.{size} is {wanted}, {key} {rows} leaves at most {most}: lower the one or raise the "
                         "other, or every score would be null"
