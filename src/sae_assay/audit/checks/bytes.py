@@ -14,7 +14,7 @@ from sae_assay.ledger.files import Artifact, hash_file
 NAME = "bytes"
 OUTPUTS = ("results/statistics/", "results/charts/", "results/report/")
 RESULTS = "results/"
-PULL = "run `dvc pull`, or run the job again"
+PULL = "run `dvc pull --force`, or run the job again"
 
 
 def check(context: Context) -> list[Finding]:

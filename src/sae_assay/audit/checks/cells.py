@@ -15,7 +15,7 @@ from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "cells"
-RERUN = "run `snakemake` on the recorded statistics, or `dvc pull`"
+RERUN = "run `snakemake` on the recorded statistics, or `dvc pull --force`"
 FIELDS = ("id", "mart", "key", "column", "raw", "format", "shown")
 
 

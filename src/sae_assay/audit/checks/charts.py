@@ -13,7 +13,7 @@ from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "charts"
-REDRAW = "run `snakemake` on the recorded statistics, or `dvc pull`"
+REDRAW = "run `snakemake` on the recorded statistics, or `dvc pull --force`"
 
 
 def check(context: Context) -> list[Finding]:

@@ -12,7 +12,7 @@ from sae_assay.audit.replay import Interrupted
 from sae_assay.errors import AssayError
 
 NAME = "statistics"
-RERUN = "run `snakemake` on the recorded table, or `dvc pull`"
+RERUN = "run `snakemake` on the recorded table, or `dvc pull --force`"
 
 
 def check(context: Context) -> list[Finding]:

@@ -15,7 +15,7 @@ from sae_assay.errors import AssayError
 from sae_assay.tables import anatomy, collect, scores
 
 NAME = "table"
-RERUN = "run `dvc pull`, or `snakemake`, and compare again"
+RERUN = "run `dvc pull --force`, or `snakemake`, and compare again"
 KEYS: dict[str, tuple[str, ...]] = {
     "scores": scores.KEY,
     "repeats": scores.KEY,
