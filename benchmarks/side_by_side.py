@@ -97,7 +97,7 @@ def cache(rows: Any, sizes: list[int], folder: Path, clock: Clock) -> Any:
 
     rows._last = None
     with clock("writing float32 shards, the model included"):
-        entries = shards.build(rows, sizes, "fp32", folder)
+        entries = shards.build(rows, sizes, "fp32", folder, [])
     (folder / "manifest.json").write_text(json.dumps({"shards": entries}), encoding="utf-8")
     return shards.Shards(folder / "manifest.json", [folder / one["file"] for one in entries], {})
 

@@ -104,7 +104,7 @@ def test_a_stream_of_rows_stays_there(tmp_path: Path) -> None:
     batch = [next(stream.batches(stream.ModelBlocks(rows, [64, 64]), 32, ("t",))) for rows in (here, there)]
     assert batch[1].is_cuda
     torch.testing.assert_close(batch[1].cpu(), batch[0], rtol=1e-4, atol=1e-4)
-    entries = shards.build(there, [64], "fp32", tmp_path)
+    entries = shards.build(there, [64], "fp32", tmp_path, [])
     stored = load_file(tmp_path / entries[0]["file"])["rows"]
     torch.testing.assert_close(stored, here.take(64, stream.Position())[0], rtol=1e-4, atol=1e-4)
 

@@ -26,7 +26,7 @@ def rows() -> TokenRows:
 
 
 def cache(folder: Path, dtype: str = "fp32") -> tuple[Path, list[Path]]:
-    entries = shards.build(rows(), SIZES, dtype, folder)
+    entries = shards.build(rows(), SIZES, dtype, folder, shards.finished(folder, SIZES))
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({**WANTED, "dtype": dtype, "shards": entries}))
     return manifest, [folder / entry["file"] for entry in entries]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_assay import seeds
+from sae_assay.study.library import held_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sae_assay.lms.texts import Drawn
-
-TEST_SHARE = 0.2
 
 
 def write_set(drawn: Drawn, path: Path, purpose: Sequence[str | int], *, shuffled: bool) -> None:
@@ -50,7 +49,7 @@ def split(labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[
     train, test = [], []
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        held = round(TEST_SHARE * len(rows))
+        held = held_out(len(rows))
         test.append(rows[:held])
         train.append(rows[held:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))

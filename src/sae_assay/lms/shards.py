@@ -29,7 +29,9 @@ PART = "part"
 _REMEDY = "delete the folder of shards and run the workflow again; it rebuilds them"
 
 
-def build(rows: TokenRows, sizes: Sequence[int], dtype: str, folder: Path) -> list[dict[str, Any]]:
+def build(
+    rows: TokenRows, sizes: Sequence[int], dtype: str, folder: Path, there: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Write every shard that is not there yet.
 
     Args:
@@ -37,11 +39,12 @@ def build(rows: TokenRows, sizes: Sequence[int], dtype: str, folder: Path) -> li
         sizes: rows of every shard.
         dtype: a key of `DTYPES`.
         folder: keeps what is finished.
+        there: what is, from `finished`.
 
     Returns:
         Per shard `file`, `rows`, `sha256` and `end`, the position in the text behind it.
     """
-    done = finished(folder, sizes)
+    done = list(there)
     for size in tqdm(sizes[len(done) :], desc="shards", initial=len(done), total=len(sizes), disable=None):
         start = Position(*done[-1]["end"]) if done else Position()
         tensor, end = rows.take(size, start, DTYPES[dtype])

@@ -38,10 +38,11 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     limit = Texts.load(inputs.text).about["norm_limit"]
     job = (params["study"], params["substrate"], "shards")
     folder = scratch.folder(job, params, [inputs.training, *inputs.corpus, inputs.text, inputs.model], device)
-    missing = sum(sizes[len(shards.finished(folder, sizes)) :]) * lm["d_model"] * BYTES[cache["dtype"]]
+    there = shards.finished(folder, sizes)
+    missing = sum(sizes[len(there) :]) * lm["d_model"] * BYTES[cache["dtype"]]
     scratch.check_space(folder, missing, "lm.cache", "lower lm.training_tokens, or set lm.cache to none")
     rows = open_text(inputs.model, windows, lm, limit, device)
-    entries = shards.build(rows, sizes, cache["dtype"], folder)
+    entries = shards.build(rows, sizes, cache["dtype"], folder, there)
     about = {name: lm[name] for name in ("hook", "d_model")} | {"context": context_of(lm)}
     about |= {"dtype": cache["dtype"], "norm_limit": limit}
     for entry, file in zip(entries, files, strict=True):

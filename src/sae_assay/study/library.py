@@ -9,7 +9,14 @@ from pydantic import Field, model_validator
 from sae_assay.modes import LibraryMode
 from sae_assay.study.base import PositiveInt, Strict, no_repeats
 
+TEST_SHARE = 0.2
+"""Of a class's rows, those that the library is given to test on."""
 Environment = Annotated[str, Field(pattern=r"^envs/saebench(-[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+
+
+def held_out(rows: int) -> int:
+    """Rows to test on, of a class with so many."""
+    return round(TEST_SHARE * rows)
 
 
 class Library(Strict):

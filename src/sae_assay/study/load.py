@@ -16,6 +16,7 @@ from sae_assay.errors import AssayError
 from sae_assay.study.anatomy import OF_KIND, Anatomy
 from sae_assay.study.base import Name, Strict, nearest, no_repeats
 from sae_assay.study.imports import ImportedScores
+from sae_assay.study.library import held_out
 from sae_assay.study.metrics import Metrics, Scorecard
 from sae_assay.study.seconds import ReportSection
 from sae_assay.study.substrates import Run, Substrate
@@ -119,8 +120,11 @@ class Study(Strict):
             ("saebench_tpp", rows // 2),
             ("saebench_scr", rows // 4 + 25),
         ):
-            section, test = getattr(self.metrics, metric), round(0.2 * each)
-            for size, n in (("train_rows", each - test), ("test_rows", test)) if section else ():
+            section = getattr(self.metrics, metric)
+            if section is None:
+                continue
+            test = held_out(each)
+            for size, n in (("train_rows", each - test), ("test_rows", test)):
                 wanted, most = getattr(section, size), 4 * ((n - 1) // 2) + 3 if metric == "saebench_scr" else 2 * n + 1
                 if wanted > most:
                     raise ValueError(
