@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WORTHWHILE = 1 << 20
 """Weights of an encoder from which on this pays."""
 TILE = 64
-ROWS = 8192
+ROWS = 16384
 """Rows summed together: a tile's sums stay in the cache too."""
 PURSUED = 4096
 """Rows whose projections on the whole decoder are held at once."""
@@ -151,8 +151,11 @@ def factored(sae: object, pool: Pool, world: Mapping[str, NDArray[np.float32]]) 
 
 def _tiles(directions: Tensor, weights: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Mapped directions [num_features, up to TILE] of weights [d_in, d_sae], and the first latent of each."""
-    for first in range(0, weights.shape[1], TILE):
-        yield first, directions @ weights[:, first : first + TILE].contiguous()
+    first = 0
+    for some in weights.split(4 * TILE, 1):  # a product with few columns is slow
+        for tile in (directions @ some.contiguous()).split(TILE, 1):
+            yield first, tile.contiguous()
+            first += tile.shape[1]
 
 
 def _sparse(
