@@ -5,17 +5,21 @@ exp and log1p are written out: loops over them become vector instructions, and g
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 MAX_STEPS = 100
 MAX_HALVINGS = 30
+DENSE = 0.2
+"""Share of entries from which on BLAS multiplies rows faster than loops over the entries."""
 CONVERGED, NOT_CONVERGED, SINGULAR = 0, 1, 2
 
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _SHIFT = 1.5 * 2.0**52  # added to a number, it leaves the nearest integer in the last bits
 _LOWEST = -708.0  # the exponential of less is no normal float64
-_INVERSE_FACTORIALS = tuple(1 / float(np.prod(np.arange(1.0, n + 1))) for n in range(13, -1, -1))
+_INVERSE_FACTORIALS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 _INVERSE_ODD = tuple(1 / (2 * n + 1) for n in range(16, -1, -1))
 
 
@@ -132,15 +136,22 @@ def _gradient(indptr, columns, values, error, theta, penalty):  # type: ignore[n
 @njit
 def _hessian(indptr, columns, values, curvature, k, penalty):  # type: ignore[no-untyped-def]
     """Its lower triangle [k + 1, k + 1]."""
-    out = np.zeros((k + 1, k + 1))
-    for i in range(len(curvature)):
+    n, out = len(curvature), np.zeros((k + 1, k + 1))
+    many = indptr[-1] - indptr[0] > DENSE * n * k
+    dense, weighted = np.zeros((n if many else 0, k)), np.zeros((n if many else 0, k))
+    for i in range(n):
         c = curvature[i]
         out[k, k] += c
         for at in range(indptr[i], indptr[i + 1]):
-            weighted, row = c * values[at], columns[at]
-            out[k, row] += weighted
-            for other in range(indptr[i], at + 1):
-                out[row, columns[other]] += weighted * values[other]
+            product, row = c * values[at], columns[at]
+            out[k, row] += product
+            if many:
+                dense[i, row], weighted[i, row] = values[at], product
+            else:
+                for other in range(indptr[i], at + 1):
+                    out[row, columns[other]] += product * values[other]
+    if many:
+        out[:k, :k] = np.dot(dense.T, weighted)
     for j in range(k + 1):
         # Without a penalty the intercept's curvature vanishes where all probabilities saturate.
         added = penalty if j < k else 0.0
@@ -156,9 +167,9 @@ def _descend(lower, b):  # type: ignore[no-untyped-def]
     for j in range(n):
         if not lower[j, j] > 0:
             return False
-        root = np.sqrt(lower[j, j])
+        inverse = 1 / np.sqrt(lower[j, j])
         for i in range(j, n):
-            lower[i, j] /= root
+            lower[i, j] *= inverse
             column[i] = lower[i, j]
         for i in range(j + 1, n):
             factor = column[i]
@@ -186,29 +197,27 @@ def _penalty(theta, penalty):  # type: ignore[no-untyped-def]
 @njit
 def _loss(logits, y, small, scratch):  # type: ignore[no-untyped-def]
     """Sum of log(1 + exp(-|logit|)) + max(logit, 0) - y logit; leaves exp(-|logit|) in `small`."""
-    exp_of_negative(logits, small, scratch)
+    rest, total = np.empty(len(logits)), 0.0
+    exp_of_negative(logits, small, rest, scratch)
+    log1p(small, rest, scratch)
     for i in range(len(logits)):
-        scratch[i] = log1p(small[i]) + max(logits[i], 0.0) - y[i] * logits[i]
-    total = 0.0
+        rest[i] += max(logits[i], 0.0) - y[i] * logits[i]
     for i in range(len(logits)):
-        total += scratch[i]
+        total += rest[i]
     return total
 
 
 @njit
-def exp_of_negative(x, out, scratch):  # type: ignore[no-untyped-def]
-    """exp(-|x|) of x [n] to the last bits; 3e-308 where it is less."""
-    bits = scratch.view(np.int64)
+def exp_of_negative(x, out, rest, scratch):  # type: ignore[no-untyped-def]
+    """exp(-|x|) of x [n] to the last bits; 3e-308 where it is less. Overwrites `rest` and `scratch` [n]."""
     for i in range(len(x)):
         negative = max(-abs(x[i]), _LOWEST)
         shifted = negative * _LOG2_E + _SHIFT
-        scratch[i] = shifted
         power = shifted - _SHIFT
-        rest = (negative - power * _LN2_HIGH) - power * _LN2_LOW
-        total = 0.0
-        for factor in _INVERSE_FACTORIALS:
-            total = total * rest + factor
-        out[i] = total
+        scratch[i] = shifted
+        rest[i] = (negative - power * _LN2_HIGH) - power * _LN2_LOW
+    _polynomial(_INVERSE_FACTORIALS, rest, out)
+    bits = scratch.view(np.int64)
     for i in range(len(x)):
         bits[i] = (bits[i] << 52) + (np.int64(1023) << 52)
     for i in range(len(x)):
@@ -216,11 +225,20 @@ def exp_of_negative(x, out, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit
-def log1p(x):  # type: ignore[no-untyped-def]
-    """log(1 + x) of x in 0 .. 1 to the last bits, by the series of the inverse hyperbolic tangent."""
-    ratio = x / (2 + x)
-    square = ratio * ratio
-    total = 0.0
-    for factor in _INVERSE_ODD:
-        total = total * square + factor
-    return 2 * ratio * total
+def log1p(x, out, scratch):  # type: ignore[no-untyped-def]
+    """log(1 + x) of x [n] in 0 .. 1 to the last bits, by the series of the inverse hyperbolic tangent."""
+    for i in range(len(x)):
+        ratio = x[i] / (2 + x[i])
+        scratch[i] = ratio * ratio
+    _polynomial(_INVERSE_ODD, scratch, out)
+    for i in range(len(x)):
+        out[i] *= 2 * (x[i] / (2 + x[i]))
+
+
+@njit
+def _polynomial(coefficients, x, out):  # type: ignore[no-untyped-def]
+    """By Horner's rule, highest power first, all x together."""
+    out[:] = coefficients[0]
+    for coefficient in coefficients[1:]:
+        for i in range(len(x)):
+            out[i] = out[i] * x[i] + coefficient
