@@ -66,7 +66,7 @@ def measure(profile: str, cpu: str | None) -> None:
         print(f"{run.arch:<11}", digest(*(sae.tensors[name] for name in sorted(sae.tensors))))
     x = rows[:600].view(3, 200, -1)[..., :32].double()
     y = (x[..., 0] > 0).double()
-    print("logistic   ", digest(logistic.fit(x[..., 1:], y, torch.ones_like(y), torch.ones(3))))
+    print("logistic   ", digest(logistic.fit(x[..., 1:], y, torch.ones_like(y, dtype=torch.bool), torch.ones(3))))
 
 
 if __name__ == "__main__":

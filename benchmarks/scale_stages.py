@@ -187,7 +187,7 @@ def score(point: Sizes, folder: Path) -> dict[str, Any]:
         with clock("draws"):
             draws = world.draw(evaluation, METRICS)
         with clock("encode"), torch.no_grad():
-            latents = world.sae_latents(evaluation, sae)
+            latents = world.sae_latents(evaluation, sae, arrays)
         subject = world.Subject(sae, latents, evaluation, draws, matched, "benchmark", "stand_in", seed)
         for metric, section in METRICS.items():
             with clock(metric):

@@ -26,7 +26,7 @@ from harness import Clock
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
-from sae_assay.metrics import ground_truth, logistic, probing, world
+from sae_assay.metrics import ground_truth, logistic, newton, probing, world
 from sae_assay.metrics.records import Record
 from sae_assay.saes import encoder
 from sae_assay.steps import evaluation_set
@@ -173,7 +173,8 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
     clock = Clock()
     with clock("files"):
         evaluation = EvaluationSet.load(cache / "ours" / "evaluation.safetensors")
-        features = torch.from_numpy(build.read_arrays(cache / "world" / "world.safetensors")["feature_vectors"])
+        arrays = build.read_arrays(cache / "world" / "world.safetensors")
+        features = torch.from_numpy(arrays["feature_vectors"])
         sae = encoder.load(cache / "saes" / arch)
     replay = Replay.__new__(Replay)
     replay.generators = _generators(cache / "ours" / "states.npz")
@@ -188,7 +189,7 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
         with clock("matching"):
             matched = ground_truth.match(sae.W_dec, features)
         with clock("encode"):
-            latents = world.sae_latents(evaluation, sae)
+            latents = world.sae_latents(evaluation, sae, arrays)
         subject = world.Subject(sae, latents, evaluation, draws, matched, "synth16k", arch, 1234)
         records = []
         for metric, section in METRICS.items():
@@ -216,7 +217,7 @@ def with_their_choices(subject: world.Subject, notes: Any) -> list[Record]:
         for group in probing._of_similar_size(list(range(len(tasks))), problems):
             chosen, C = [problems[t] for t in group], torch.from_numpy(notes["C"][group, j])
             batch = probing._Batch(chosen, k)
-            data = (batch.x, batch.y, batch.counts.double())
+            data = (batch.x, batch.y, batch.counts)
             fitted = logistic.fit(*data, torch.ones(len(group)))
             found = {"sparse_probing": {"accuracy": batch.test_accuracy(fitted)}}
             found["sae_probes"] = batch.test_scores(logistic.fit(*data, C, fitted))
@@ -240,7 +241,10 @@ def _peak() -> int:
 
 def main() -> None:
     what, cache, *arch = sys.argv[1:]
+    if what == "prepare":
+        ground_truth_rows(Path(cache))  # in torch's own arithmetic, the reference's
     numerics.begin({})
+    newton.compress(np.zeros((0, 0, 0)), np.zeros((0, 0), bool))  # starts numba, which belongs to the imports
     folder = Path(cache)
     print(json.dumps(prepare(folder) if what == "prepare" else score(folder, *arch)))
 

@@ -50,9 +50,14 @@ def tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def matrix_units() -> bool:
-    """Whether products of bfloat16 run on matrix units (AMX) here. Portable arithmetic leaves them alone."""
-    return torch.cpu._is_amx_tile_supported() and "ONEDNN_MAX_CPU_ISA" not in os.environ
+def native() -> bool:
+    """Whether this process's arithmetic is the machine's own (profile `native`), so that sums may be taken in any order."""
+    return "ONEDNN_MAX_CPU_ISA" not in os.environ
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32, and the numeric profile lets it."""
+    return native() and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def make_portable() -> None:

@@ -51,10 +51,10 @@ def test_weights_are_sklearns(tasks) -> None:
     x = torch.stack([t.train_latents.dense()[:90, :8] for t in tasks[:2]]).double()
     y = (torch.arange(90) % 3 == 0).float().repeat(2, 1)
     x[y > 0] += 0.3
-    weight = torch.ones(2, 90)
-    weight[1, 70:] = 0
+    counts = torch.ones(2, 90, dtype=torch.bool)
+    counts[1, 70:] = False
     for C in (100.0, 1.0, 1e-3):
-        theta = logistic.fit(x, y, weight, torch.full((2,), C))
+        theta = logistic.fit(x, y, counts, torch.full((2,), C))
         for i, rows in enumerate((90, 70)):
             model = _sklearn(x[i, :rows].numpy(), y[i, :rows].numpy(), C)
             np.testing.assert_allclose(theta[i, :-1], model.coef_[0], atol=1e-4)
@@ -64,7 +64,7 @@ def test_weights_are_sklearns(tasks) -> None:
 def test_separable_and_constant_columns_have_an_optimum() -> None:
     x = torch.tensor([[[0.0, 1, 0], [0, 1, 0], [5, 1, 0], [6, 1, 0]]])
     y = torch.tensor([[0.0, 0, 1, 1]])
-    theta = logistic.fit(x, y, torch.ones(1, 4), torch.tensor([1e5]))
+    theta = logistic.fit(x, y, torch.ones(1, 4, dtype=torch.bool), torch.tensor([1e5]))
     assert ((logistic.logits(x, theta) > 0) == (y > 0)).all() and theta[0, 2] == 0
 
 

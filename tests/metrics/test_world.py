@@ -194,7 +194,7 @@ def test_strict_scores_do_not_depend_on_order_scale_or_dead_latents_or_batches(b
     sae, g = make_sae(16, 24), torch.Generator().manual_seed(6)
     moved = Moved(sae, torch.randperm(24, generator=g), 0.5 + torch.rand(24, generator=g))
     hidden = torch.from_numpy(built.pool.hidden)
-    small = world.Latents(lambda rows: moved.encode(hidden[rows]), len(hidden), 27, chunk=7)
+    small = world.Latents(SparseLatents.encoded(lambda rows: moved.encode(hidden[rows]), len(hidden), 27, chunk=7))
     before = _values(world.score(_subject(built, features, sae), METRICS))
     after = _values(world.score(_subject(built, features, moved, small), METRICS))
     strict = [key for key in before if key[3] == "strict" and key[4] != 100]

@@ -17,7 +17,9 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Matching = tuple[NDArray[np.integer], NDArray[np.integer]]
+    from sae_assay.metrics.similarity import Entries, Similarity
+
+    Matching = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 FEW = 32
 """Entries a row to begin with."""
@@ -29,44 +31,47 @@ TOLERANCE = 1e-7
 _TOP = 2.0  # above every similarity, so that costs are positive: a stored 0 would be no entry
 
 
-def largest(similarity: NDArray[np.float32]) -> Matching:
-    """Rows and columns of the matching.
-
-    Args:
-        similarity: [n, m] with n <= m, at most 1.
-    """
+def largest(similarity: Similarity) -> Matching:
+    """Every row's column in the matching, and their similarity: [n] each, for n <= m of [n, m]."""
     n, m = similarity.shape
-    if m > DENSE and np.isfinite(similarity).all():
+    if m > DENSE:
         entries = _large(similarity)
+        if not np.isfinite(entries[1]).all():
+            raise ArithmeticError("similarities are not finite")
         for _ in range(ROUNDS):
-            found = _among(similarity, entries)
+            found = _among((n, m), entries)
             if found is None:
                 break
-            columns, prices = found
-            wrong = _underpriced(similarity, columns, prices)
-            if not len(wrong):
-                return np.arange(n), columns
-            entries = np.union1d(entries, wrong)
-    return linear_sum_assignment(similarity, maximize=True)
+            at, prices = found
+            columns, values = entries[0][at] % m, entries[1][at]
+            wrong = _underpriced(similarity, values.astype(np.float64) + prices[columns], prices)
+            if not len(wrong[0]):
+                return columns, values
+            entries = _joined(entries, wrong)
+    dense = similarity.rows(np.arange(n))
+    rows, columns = linear_sum_assignment(dense, maximize=True)
+    return columns, dense[rows, columns]
 
 
-def _large(similarity: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Flat positions of every row's maximum and of what lies above the usual `FEW`-th largest entry of a row."""
+def _large(similarity: Similarity) -> Entries:
+    """Every row's maximum and what lies above the usual `FEW`-th largest entry of a row."""
     n, m = similarity.shape
-    some = similarity[:: max(1, n // 64)]
-    chosen = similarity > np.median(np.partition(some, m - FEW, axis=1)[:, m - FEW])
-    chosen[np.arange(n), similarity.argmax(1)] = True
-    return np.flatnonzero(chosen)
+    some = similarity.rows(np.arange(0, n, max(1, n // 64)))
+    usual = np.median(np.partition(some, m - FEW, axis=1)[:, m - FEW])
+    return _joined(similarity.above(np.full(n, usual, np.float32)), similarity.best())
 
 
-def _among(
-    similarity: NDArray[np.float32], entries: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """The best matching's columns [n] that uses these entries alone, and prices of the columns [m]; None where there is
+def _joined(some: Entries, more: Entries) -> Entries:
+    positions, first = np.unique(np.concatenate([some[0], more[0]]), return_index=True)
+    return positions, np.concatenate([some[1], more[1]])[first]
+
+
+def _among(shape: tuple[int, int], entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Which entries [n] are the best matching that uses these alone, and prices of the columns [m]; None where there is
     none, or no prices are found."""
-    n, m = similarity.shape
-    row, column = entries // m, entries % m
-    cost = _TOP - similarity.ravel()[entries].astype(np.float64)
+    (n, m), (positions, values) = shape, entries
+    row, column = positions // m, positions % m
+    cost = _TOP - values.astype(np.float64)
     starts = np.searchsorted(row, np.arange(n + 1))
     graph = csr_array((cost, column.astype(np.int32), starts.astype(np.int32)), shape=(n, m))
     try:
@@ -74,24 +79,21 @@ def _among(
     except ValueError:  # too few entries for any full matching
         return None
     columns = matched.astype(np.int64)
-    paid = _TOP - similarity[np.arange(n), columns].astype(np.float64)
-    prices = np.zeros(m)
+    at = np.searchsorted(positions, np.arange(n) * m + columns)
+    paid, prices = cost[at], np.zeros(m)
     for _ in range(n):  # Bellman-Ford: a column costs no more than what any row would save by taking it
         lower = prices.copy()
         np.minimum.at(lower, column, cost - (paid - prices[columns])[row])
         if (lower > prices - 1e-12).all():
-            return columns, prices
+            return at, prices
         prices = lower
     return None
 
 
-def _underpriced(
-    similarity: NDArray[np.float32], columns: NDArray[np.int64], prices: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Flat positions of entries that are worth more than they cost. Prices are not positive, so a row's own gain bounds
-    what is worth a look."""
-    n, m = similarity.shape
-    gain = similarity[np.arange(n), columns].astype(np.float64) + prices[columns]
-    seen = np.flatnonzero(similarity > (gain + TOLERANCE / 2).astype(np.float32)[:, None])
-    worth = similarity.ravel()[seen].astype(np.float64) + prices[seen % m]
-    return seen[worth > gain[seen // m] + TOLERANCE]
+def _underpriced(similarity: Similarity, gain: NDArray[np.float64], prices: NDArray[np.float64]) -> Entries:
+    """Entries that are worth more than they cost. Prices are not positive, so a row's own gain [n] bounds what is worth a
+    look."""
+    m = similarity.shape[1]
+    positions, values = similarity.above((gain + TOLERANCE / 2).astype(np.float32))
+    wrong = values.astype(np.float64) + prices[positions % m] > gain[positions // m] + TOLERANCE
+    return positions[wrong], values[wrong]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sae_assay import sparse
-from sae_assay.metrics import assignment
+from sae_assay.metrics import assignment, similarity
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record, record
 
@@ -38,20 +38,16 @@ def match(W_dec: Tensor, features: Tensor) -> Match:
     MCC is the mean |cosine| of the one-to-one matching (Hungarian) of the smaller side; uniqueness the number of
     distinct features that are some latent's nearest, per latent.
     """
-    cosine = (_unit(W_dec) @ _unit(features).T).abs_()
-    nearest = cosine.argmax(dim=1)
-    return Match(_best_matching(cosine).mean().item(), len(nearest.unique()) / len(W_dec), nearest)
+    cosines = similarity.cosines(W_dec, features)
+    nearest = torch.from_numpy(cosines.best()[0] % len(features))
+    return Match(_best_matching(cosines).mean().item(), len(nearest.unique()) / len(W_dec), nearest)
 
 
-def _best_matching(cosine: Tensor) -> Tensor:
+def _best_matching(cosines: similarity.Whole | similarity.Screened) -> Tensor:
     """The cosines of the one-to-one matching of largest sum: one per row or column, whichever are fewer."""
-    short = cosine if len(cosine) <= cosine.shape[1] else cosine.T.contiguous()
-    rows, columns = assignment.largest(short.numpy())
-    return short[rows, columns]
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)
+    n, m = cosines.shape
+    short = cosines if n <= m else cosines.T
+    return torch.from_numpy(assignment.largest(short)[1])
 
 
 def detection(latents: Tensor, activations: csr_array, feature: Tensor) -> tuple[float, float, float]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from torch.nn import functional
 
-from sae_assay import sparse
+from sae_assay import numerics, sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,5 +132,9 @@ class SparseLatents:
 
     def __matmul__(self, matrix: Tensor) -> Tensor:
         """[rows, d] from [width, d]."""
+        if numerics.native():
+            starts = torch.from_numpy(self.indptr[:-1].astype(np.int32))
+            indices, values = torch.from_numpy(self.indices), torch.from_numpy(self.values)
+            return functional.embedding_bag(indices, matrix, starts, mode="sum", per_sample_weights=values)
         shape = (len(self), self.width)
         return torch.from_numpy(csr_array((self.values, self.indices, self.indptr), shape=shape) @ matrix.numpy())

@@ -11,16 +11,17 @@ from scipy.sparse import csr_array
 
 from sae_assay import modes
 from sae_assay.metrics import ground_truth, positive_controls, probing, scr, tpp
-from sae_assay.metrics.latents import CHUNK, SparseLatents
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.probes import Probes
 from sae_assay.metrics.records import Record
-from sae_assay.saes import screening
-from sae_assay.saes.encoder import LightSAE, OnDevice
+from sae_assay.saes import factored
+from sae_assay.saes.encoder import OnDevice
 from sae_assay.seeds import torch_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sae_assay.evaluation import EvaluationSet, Task
@@ -69,18 +70,10 @@ def draw(evaluation: EvaluationSet, metrics: dict[str, Any]) -> Draws:
 
 
 class Latents:
-    """An SAE's latents on an evaluation set's rows, encoded once.
+    """An SAE's latents on all of an evaluation set's rows."""
 
-    Args:
-        encode: latents [n, d_sae], dense or sparse, of positions [n].
-        rows: number of positions.
-        chunk: rows encoded at a time.
-    """
-
-    def __init__(
-        self, encode: Callable[[Tensor], Tensor | SparseLatents], rows: int, d_sae: int, chunk: int = CHUNK
-    ) -> None:
-        self._all = SparseLatents.encoded(encode, rows, d_sae, chunk)
+    def __init__(self, latents: SparseLatents) -> None:
+        self._all = latents
 
     def take(self, rows: Tensor) -> SparseLatents:
         """The latents of positions [n]."""
@@ -98,24 +91,35 @@ class Latents:
 def oracle_latents(evaluation: EvaluationSet, d_sae: int) -> Latents:
     """The true activations of the first d_sae features."""
     pool = evaluation.pool
-    return Latents(lambda rows: torch.from_numpy(pool.activations(rows.numpy(), d_sae)), len(pool), d_sae)
+
+    def activations(rows: Tensor) -> Tensor:
+        return torch.from_numpy(pool.activations(rows.numpy(), d_sae))
+
+    return Latents(SparseLatents.encoded(activations, len(pool), d_sae))
 
 
-def sae_latents(evaluation: EvaluationSet, sae: Sae) -> Latents:
-    """What the SAE's encoder makes of the evaluation set's rows."""
-    hidden, width = torch.from_numpy(evaluation.pool.hidden), len(sae.W_dec)
+def sae_latents(evaluation: EvaluationSet, sae: Sae, world: Mapping[str, NDArray[np.float32]] | None = None) -> Latents:
+    """What the SAE's encoder makes of the evaluation set's rows, encoded once.
+
+    Args:
+        world: arrays of world.safetensors, which spare much of the work for a wide SAE (`saes.factored`).
+    """
+    pool, width = evaluation.pool, len(sae.W_dec)
+    reader = None if world is None else factored.factored(sae, pool, world)
+    if reader is not None:
+        return Latents(reader.encode(pool))
+    hidden = torch.from_numpy(pool.hidden)
     if isinstance(sae, OnDevice):
-        there = sae.moved.W_dec.device
+        moved, there = sae.moved, sae.moved.W_dec.device
         return Latents(
-            lambda rows: SparseLatents.of(sae.moved.encode(hidden[rows].to(there))),
-            len(hidden),
-            width,
-            sae.rows_together,
+            SparseLatents.encoded(
+                lambda rows: SparseLatents.of(moved.encode(hidden[rows].to(there))),
+                len(hidden),
+                width,
+                sae.rows_together,
+            )
         )
-    screen = screening.screen(sae) if isinstance(sae, LightSAE) else None
-    if screen is None:
-        return Latents(lambda rows: sae.encode(hidden[rows]), len(hidden), width)
-    return Latents(lambda rows: SparseLatents(*screen.encode(hidden[rows]), width), len(hidden), width)
+    return Latents(SparseLatents.encoded(lambda rows: sae.encode(hidden[rows]), len(hidden), width))
 
 
 @dataclass(frozen=True)

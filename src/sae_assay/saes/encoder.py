@@ -65,7 +65,7 @@ class LightSAE:
         return max(1, (1 << 26) // self.d_sae)
 
     @cached_property
-    def _gram(self) -> Tensor:
+    def gram(self) -> Tensor:
         """Products of all pairs of decoder rows [d_sae, d_sae]."""
         return self.W_dec @ self.W_dec.T
 
@@ -86,7 +86,7 @@ class LightSAE:
             )
         x = self.encoder_input(x)
         if self.arch == "matching_pursuit":
-            return _matching_pursuit(x, self.W_dec, self._gram, self.config)
+            return _matching_pursuit(x, self.W_dec, self.gram, self.config)
         pre = (x @ self.W_enc).add_(self.b_enc)
         if self.threshold is not None:
             silent = pre <= self.threshold

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from sae_assay import anatomy, numerics
 from sae_assay.anatomy import Point
@@ -34,9 +33,9 @@ def run(inputs: Any, outputs: Any, params: dict[str, Any]) -> None:
     device = numerics.begin(params)
     place = Place(inputs, params)
     folders = [Path(card).parent for card in inputs.cards]
-    features = torch.from_numpy(place.arrays["feature_vectors"])
     entries = [
-        score._entry(folder, one, params, features, device) for folder, one in zip(folders, params["saes"], strict=True)
+        score._entry(folder, one, params, place.arrays, device)
+        for folder, one in zip(folders, params["saes"], strict=True)
     ]
     parts: list[list[pl.DataFrame]] = [[] for _ in entries]
     for point in points(params):

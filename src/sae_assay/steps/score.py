@@ -21,7 +21,8 @@ from sae_assay.tables import scores
 from sae_assay.worlds.build import read_arrays
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 CARD = ("arch", "target_l0", "variant", "training_seed", "step", "tokens", "control", "base_sae_id")
 """What a score row takes from the SAE's card (cfg.json, metadata.sae_assay); null where the card is silent."""
@@ -29,11 +30,12 @@ CARD = ("arch", "target_l0", "variant", "training_seed", "step", "tokens", "cont
 
 @dataclass(frozen=True)
 class _Entry:
-    """An SAE to be scored, its row columns, and its decoder's match with the world's features."""
+    """An SAE to be scored, its row columns, its decoder's match with the world's features, and the world's arrays."""
 
     sae: encoder.LightSAE
     columns: dict[str, Any]
     matched: Match
+    world: dict[str, NDArray[np.float32]]
 
 
 def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
@@ -46,10 +48,9 @@ def run(inputs: Any, outputs: Any, settings: dict[str, Any]) -> None:
     """
     device = numerics.begin(settings)
     arrays = read_arrays(inputs.world_weights)
-    features = torch.from_numpy(arrays["feature_vectors"])
     folders = [Path(card).parent for card in inputs.cards]
     entries = [
-        _entry(folder, one, settings, features, device) for folder, one in zip(folders, settings["saes"], strict=True)
+        _entry(folder, one, settings, arrays, device) for folder, one in zip(folders, settings["saes"], strict=True)
     ]
     seeds, metrics = settings["evaluation_seeds"], settings["metrics"]
     for j, (seed, path) in enumerate(zip(seeds, inputs.evaluations, strict=True)):
@@ -71,7 +72,7 @@ def score(
         if entry.sae.arch == "oracle":
             latents = world.oracle_latents(evaluation, entry.sae.d_sae)
         else:
-            latents = world.sae_latents(evaluation, entry.sae)
+            latents = world.sae_latents(evaluation, entry.sae, entry.world)
     name = (substrate, entry.columns["sae_id"], seed)
     try:
         return world.score(world.Subject(entry.sae, latents, evaluation, draws, entry.matched, *name), metrics)
@@ -86,7 +87,10 @@ def table(records: list[Record], columns: dict[str, Any], seed: int, where: str)
     return scores.conform(rows, where)
 
 
-def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features: Tensor, device: str) -> _Entry:
+def _entry(
+    folder: Path, one: dict[str, str], settings: dict[str, Any], arrays: dict[str, NDArray[np.float32]], device: str
+) -> _Entry:
+    features = torch.from_numpy(arrays["feature_vectors"])
     sae = encoder.load(folder).on(device)
     if sae.d_in != features.shape[1]:
         problem = f"its decoder has width {sae.d_in}, the world {features.shape[1]}"
@@ -108,4 +112,4 @@ def _entry(folder: Path, one: dict[str, str], settings: dict[str, Any], features
         "panel": one["panel"],
     }
     columns |= {"arch": columns["arch"] or sae.arch, "is_final": bool(sae.card.get("is_final", True))}
-    return _Entry(sae, columns, match(sae.W_dec, features))
+    return _Entry(sae, columns, match(sae.W_dec, features), arrays)

@@ -1,0 +1,36 @@
+"""The compiled loops' own exponential and logarithm, and problems without an optimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sae_assay.metrics import logistic, newton
+
+
+def test_exp_and_log1p_are_numpys_to_the_last_bits() -> None:
+    x = np.concatenate([np.linspace(0, 1, 1001), np.geomspace(1e-300, 700, 4001)])
+    small, rest, scratch = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    newton.exp_of_negative(x, small, rest, scratch)
+    np.testing.assert_allclose(small, np.exp(-x), rtol=5e-16)
+    newton.exp_of_negative(-x, negative := np.empty_like(x), rest, scratch)
+    assert np.array_equal(negative, small)
+    newton.log1p(small, found := np.empty_like(x), scratch)
+    np.testing.assert_allclose(found, np.log1p(small), rtol=5e-16)
+    far = np.array([709.0, 1e10, np.inf])
+    newton.exp_of_negative(far, out := np.empty(3), np.empty(3), np.empty(3))
+    assert (out > 0).all() and (out < 4e-308).all()
+
+
+def test_rows_that_do_not_count_are_left_out() -> None:
+    x = torch.tensor([[[1.0, 0], [0, 0], [2, 3]], [[0, 0], [4, 5], [6, 0]]])
+    first, indptr, columns, values = newton.compress(x.numpy(), np.array([[True, True, False], [False, True, True]]))
+    assert first.tolist() == [0, 2, 4] and indptr.tolist() == [0, 1, 1, 3, 4]
+    assert columns.tolist() == [0, 0, 1, 0] and values.tolist() == [1, 4, 5, 6]
+
+
+def test_rows_that_are_not_finite_have_no_optimum() -> None:
+    x, y = torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[0.0, 1.0]])
+    with pytest.raises(logistic.NotConverged, match="1 of 1 logistic regressions"):
+        logistic.fit(x, y, torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
