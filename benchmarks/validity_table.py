@@ -34,6 +34,7 @@ def summary(found: dict[str, Any], prepared: dict[str, Any], data: dict[str, Any
         "ratio_total": total["peer"] / total["ours"],
         "ratio_without_ground_truth": rest["peer"] / rest["ours"],
         "ratio_without_our_sampling": total["peer"] / (total["ours"] - prepared["sampling"]),
+        "ratio_with_data": (total["peer"] + data["data_generation"]) / (total["ours"] + prepared["data_generation"]),
         "seconds": total,
         "by_line": {line: {**row, "ratio": _ratio(row)} for line, row in lines.items()},
         "by_architecture": {
@@ -158,7 +159,10 @@ def show(result: dict[str, Any]) -> str:
     share, rest = result["our_encode_share"], result["our_encode_share_without_sampling"]
     rows.append(f"encode pass: {share:.0%} of our seconds, {rest:.0%} of those without sampling")
     data, peak = result["data_generation"], result["peak_mib"]
-    rows.append(f"not in these, one seed's pool and tasks: peer {data['peer']:.0f} s, ours {data['ours']:.1f} s")
+    rows.append(
+        f"not in these, one seed's pool and tasks: peer {data['peer']:.0f} s, ours {data['ours']:.1f} s; "
+        f"with them {result['ratio_with_data']:.1f} x"
+    )
     rows.append(f"peak memory of the peer's: {data['peak_mib']} MiB")
     rows.append(f"peak memory of a scoring process: peer {peak['peer']} MiB, ours {peak['ours']} MiB")
     projected = result["projection"]
