@@ -1,5 +1,6 @@
 """Which locked packages a job depends on."""
 
+from sae_assay.ledger import environment
 from sae_assay.ledger.environment import process_environment, reachable
 
 
@@ -49,3 +50,22 @@ def test_a_native_job_does_not_inherit_the_portable_path(monkeypatch):
     assert "ATEN_CPU_CAPABILITY" not in process_environment("native", 1)
     portable = process_environment("portable", 2)
     assert (portable["MKL_CBWR"], portable["OMP_NUM_THREADS"], portable["PYTHONHASHSEED"]) == ("COMPATIBLE", "2", "0")
+
+
+def test_numba_keeps_its_loops_where_a_job_can_write(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert process_environment("native", 1)["NUMBA_CACHE_DIR"] == str(tmp_path / ".sae-assay" / "numba")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
+    assert process_environment("native", 1)["NUMBA_CACHE_DIR"] == "/elsewhere"
+
+
+def test_the_native_profile_names_what_makes_bfloat16_fast(monkeypatch):
+    def named(profile, *flags):
+        monkeypatch.setattr(environment, "_flags", lambda: {"avx2", "avx512f", *flags})
+        environment.numeric_profile.cache_clear()
+        return environment.numeric_profile(profile)["instruction_set"]
+
+    assert named("native") == "avx512" and named("native", "avx512_bf16") == "avx512_bf16"
+    assert named("native", "avx512_bf16", "amx_bf16") == "amx" and named("portable", "amx_bf16") == "avx512"
+    environment.numeric_profile.cache_clear()

@@ -33,6 +33,7 @@ def test_sums_counts_and_products(dense) -> None:
     assert torch.equal(sparse.counts(), (dense != 0).sum(0))
     matrix = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sparse @ matrix, dense @ matrix)
+    torch.testing.assert_close(sparse @ matrix.double(), dense.double() @ matrix.double())
 
 
 def test_encoding_chunk_by_chunk() -> None:

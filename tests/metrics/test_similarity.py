@@ -64,6 +64,21 @@ def test_a_matching_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(found.feature, again.feature)
 
 
+def test_directions_of_length_0_have_no_cosine() -> None:
+    whole, screened = both(300, 700)
+    left = torch.cat([torch.zeros(200, 48), screened.left])
+    found = similarity.cosines(left, screened.right)
+    columns, values = assignment.largest(found)
+    assert len(set(columns.tolist())) == 500 and not values[:200].any()
+    wanted = assignment.largest(similarity.Whole(np.concatenate([np.zeros((200, 700), np.float32), whole.cosines])))[1]
+    assert values.astype(np.float64).sum() == pytest.approx(wanted.astype(np.float64).sum(), abs=1e-4)
+
+
+def test_directions_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ArithmeticError, match="not finite"):
+        ground_truth.match(torch.tensor([[torch.nan, 1.0]]), torch.eye(2))
+
+
 def test_portable_arithmetic_screens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")

@@ -113,16 +113,37 @@ def test_rows_of_another_world_are_refused(evaluation: EvaluationSet, arrays: di
     assert found is not None
     with pytest.raises(AssayError, match="not those that the world makes"):
         found.encode(evaluation.pool)
+    narrow = factored.factored(sae("standard", 64), evaluation.pool, {k: v[..., :40] for k, v in arrays.items()})
+    assert narrow is not None
+    with pytest.raises(AssayError, match="not those that the world makes"):
+        narrow.encode(evaluation.pool)
+    end = evaluation.pool.hidden.copy()
+    end[-1] += 9
+    found = factored.factored(sae("standard", 64), evaluation.pool, arrays)
+    assert found is not None
+    with pytest.raises(AssayError, match="not those that the world makes"):
+        found.encode(replace(evaluation.pool, hidden=end))
+
+
+def test_what_is_not_a_number_is_no_silent_latent(evaluation: EvaluationSet, arrays: dict[str, np.ndarray]) -> None:
+    values = evaluation.pool.values.copy()
+    values[evaluation.pool.indptr[300]] = np.nan
+    pool = replace(evaluation.pool, values=values)
+    found = factored.factored(sae("standard", 64), pool, arrays)
+    assert found is not None
+    assert np.isnan(found.encode(pool).values).sum() == 64
 
 
 def test_other_saes_are_read_densely(
     evaluation: EvaluationSet, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, pool = sae("standard", 64), evaluation.pool
-    broken = replace(good, W_enc=good.W_enc / 0)
+    broken, broken_bias = replace(good, W_enc=good.W_enc / 0), replace(good, b_dec=good.b_dec / 0)
     assert factored.factored(good, pool, arrays) is not None
-    for other in (broken, good.to(torch.float64), replace(good, arch="topk"), good.on("meta")):
+    for other in (broken, broken_bias, good.to(torch.float64), replace(good, arch="topk"), good.on("meta")):
         assert factored.factored(other, pool, arrays) is None
     assert factored.factored(good, replace(pool, hidden=pool.hidden[:100]), arrays) is None  # fewer rows than features
+    dense = Pool.from_dense(pool.hidden, np.ones((ROWS, FEATURES), np.float32))
+    assert factored.factored(good, dense, arrays) is None
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert not numerics.native() and factored.factored(good, pool, arrays) is None

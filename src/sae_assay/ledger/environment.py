@@ -55,6 +55,8 @@ def process_environment(profile: str, threads: int) -> dict[str, str]:
     fixed = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(Path("src").resolve())}
     fixed |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     fixed |= {"POLARS_MAX_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    # numba would find no place for compiled loops where source and home are read-only.
+    fixed["NUMBA_CACHE_DIR"] = inherited.get("NUMBA_CACHE_DIR") or str((STATE / "numba").resolve())
     return inherited | fixed | PROFILES[profile]
 
 
@@ -145,7 +147,7 @@ def numeric_profile(profile: str) -> dict[str, Any]:
         "profile": profile,
         "variables": PROFILES[profile],
         "machine": platform.machine(),
-        "instruction_set": "amx" if profile == "native" and "amx_bf16" in _flags() else _instruction_set(),
+        "instruction_set": _instruction_set(profile),
         "torch": _installed("torch"),
         "numpy": _installed("numpy"),
     }
@@ -157,9 +159,11 @@ def cpu_model() -> str:
     return match[1].strip() if match else platform.processor()
 
 
-def _instruction_set() -> str:
-    flags = _flags()
-    return next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags), "other")
+def _instruction_set(profile: str) -> str:
+    """The widest that libraries take; where bfloat16 is fast, `native` takes other paths (`numerics.fast_bfloat16`)."""
+    flags, wide = _flags(), [("avx512", "avx512f"), ("avx2", "avx2")]
+    fast = [("amx", "amx_bf16"), ("avx512_bf16", "avx512_bf16")] if profile == "native" else []
+    return next((name for name, flag in fast + wide if flag in flags), "other")
 
 
 def _flags() -> set[str]:

@@ -36,8 +36,6 @@ def largest(similarity: Similarity) -> Matching:
     n, m = similarity.shape
     if m > DENSE:
         entries = _large(similarity)
-        if not np.isfinite(entries[1]).all():
-            raise ArithmeticError("similarities are not finite")
         for _ in range(ROUNDS):
             found = _among((n, m), entries)
             if found is None:

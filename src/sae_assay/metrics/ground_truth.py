@@ -37,7 +37,12 @@ def match(W_dec: Tensor, features: Tensor) -> Match:
 
     MCC is the mean |cosine| of the one-to-one matching (Hungarian) of the smaller side; uniqueness the number of
     distinct features that are some latent's nearest, per latent.
+
+    Raises:
+        ArithmeticError: a direction that is not finite.
     """
+    if not (torch.isfinite(W_dec).all() and torch.isfinite(features).all()):
+        raise ArithmeticError("a decoder row or a feature's direction is not finite: train or fetch the SAE again")
     cosines = similarity.cosines(W_dec, features)
     nearest = torch.from_numpy(cosines.best()[0] % len(features))
     return Match(_best_matching(cosines).mean().item(), len(nearest.unique()) / len(W_dec), nearest)

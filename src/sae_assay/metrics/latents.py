@@ -132,7 +132,7 @@ class SparseLatents:
 
     def __matmul__(self, matrix: Tensor) -> Tensor:
         """[rows, d] from [width, d]."""
-        if numerics.native():
+        if numerics.native() and self.values.dtype == np.float32 and matrix.dtype == torch.float32:
             starts = torch.from_numpy(self.indptr[:-1].astype(np.int32))
             indices, values = torch.from_numpy(self.indices), torch.from_numpy(self.values)
             return functional.embedding_bag(indices, matrix, starts, mode="sum", per_sample_weights=values)

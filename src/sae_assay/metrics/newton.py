@@ -1,6 +1,7 @@
 """Newton's method for logistic regressions on sparse rows, one problem after the other in compiled loops.
 
 exp and log1p are written out: loops over them become vector instructions, and give the same bits on every processor.
+numpy's error model lets loops that divide become such too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _INVERSE_FACTORIALS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 _INVERSE_ODD = tuple(1 / (2 * n + 1) for n in range(16, -1, -1))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def compress(x, keep):  # type: ignore[no-untyped-def]
     """Rows of problems in compressed form.
 
@@ -59,7 +60,7 @@ def compress(x, keep):  # type: ignore[no-untyped-def]
     return first, indptr, columns, values
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def solve(first, indptr, columns, values, y, C, theta, tolerance):  # type: ignore[no-untyped-def]
     """Moves every problem's theta [problems, k + 1] (the intercept last) to the optimum; how each ended [problems].
 
@@ -76,7 +77,7 @@ def solve(first, indptr, columns, values, y, C, theta, tolerance):  # type: igno
     return ended
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore[no-untyped-def]
     n, k = len(y), len(theta) - 1
     logits, moved, change, small, scratch = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
@@ -112,7 +113,7 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
     return NOT_CONVERGED
 
 
-@njit
+@njit(error_model="numpy")
 def _product(indptr, columns, values, theta, out):  # type: ignore[no-untyped-def]
     intercept = theta[-1]
     for i in range(len(out)):
@@ -122,7 +123,7 @@ def _product(indptr, columns, values, theta, out):  # type: ignore[no-untyped-de
         out[i] = total
 
 
-@njit
+@njit(error_model="numpy")
 def _gradient(indptr, columns, values, error, theta, penalty):  # type: ignore[no-untyped-def]
     out = penalty * theta
     out[-1] = 0  # the intercept carries no penalty
@@ -133,7 +134,7 @@ def _gradient(indptr, columns, values, error, theta, penalty):  # type: ignore[n
     return out
 
 
-@njit
+@njit(error_model="numpy")
 def _hessian(indptr, columns, values, curvature, k, penalty):  # type: ignore[no-untyped-def]
     """Its lower triangle [k + 1, k + 1]."""
     n, out = len(curvature), np.zeros((k + 1, k + 1))
@@ -159,7 +160,7 @@ def _hessian(indptr, columns, values, curvature, k, penalty):  # type: ignore[no
     return out
 
 
-@njit
+@njit(error_model="numpy")
 def _descend(lower, b):  # type: ignore[no-untyped-def]
     """Solves `symmetric x = b` in place, by Cholesky's factor of a lower triangle; False if it is not positive definite."""
     n = len(b)
@@ -186,7 +187,7 @@ def _descend(lower, b):  # type: ignore[no-untyped-def]
     return np.isfinite(b).all()
 
 
-@njit
+@njit(error_model="numpy")
 def _penalty(theta, penalty):  # type: ignore[no-untyped-def]
     total = 0.0
     for j in range(len(theta) - 1):
@@ -194,7 +195,7 @@ def _penalty(theta, penalty):  # type: ignore[no-untyped-def]
     return 0.5 * penalty * total
 
 
-@njit
+@njit(error_model="numpy")
 def _loss(logits, y, small, scratch):  # type: ignore[no-untyped-def]
     """Sum of log(1 + exp(-|logit|)) + max(logit, 0) - y logit; leaves exp(-|logit|) in `small`."""
     rest, total = np.empty(len(logits)), 0.0
@@ -207,7 +208,7 @@ def _loss(logits, y, small, scratch):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit
+@njit(error_model="numpy")
 def exp_of_negative(x, out, rest, scratch):  # type: ignore[no-untyped-def]
     """exp(-|x|) of x [n] to the last bits; 3e-308 where it is less. Overwrites `rest` and `scratch` [n]."""
     for i in range(len(x)):
@@ -224,7 +225,7 @@ def exp_of_negative(x, out, rest, scratch):  # type: ignore[no-untyped-def]
         out[i] *= scratch[i]
 
 
-@njit
+@njit(error_model="numpy")
 def log1p(x, out, scratch):  # type: ignore[no-untyped-def]
     """log(1 + x) of x [n] in 0 .. 1 to the last bits, by the series of the inverse hyperbolic tangent."""
     for i in range(len(x)):
@@ -235,7 +236,7 @@ def log1p(x, out, scratch):  # type: ignore[no-untyped-def]
         out[i] *= 2 * (x[i] / (2 + x[i]))
 
 
-@njit
+@njit(error_model="numpy")
 def _polynomial(coefficients, x, out):  # type: ignore[no-untyped-def]
     """By Horner's rule, highest power first, all x together."""
     out[:] = coefficients[0]

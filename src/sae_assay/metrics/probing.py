@@ -1,4 +1,4 @@
-"""k-sparse probing: how well do k latents tell a concept from the rest? Two procedures, all tasks in one batch.
+"""k-sparse probing: how well do k latents tell a concept from the rest? Two procedures, all tasks together.
 
 - `sparse_probing` (SAEBench, evals/sparse_probing): latents by |difference of class means|, logistic regression with
   C = 1, accuracy. Negatives are redrawn for every k_probe.

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WORTHWHILE = 1 << 24
 """Cosines from which on screening pays."""
-_SUMS = 1e-4  # more than what float32 sums of unit vectors' products lose
 _ROUNDED = 1 + 2.0**-8  # of a cosine, as the product is rounded to bfloat16
 _LOW = 0.03
 """A bound so low that a row is computed in full."""
@@ -114,14 +113,13 @@ class Screened:
         bits = (np.maximum(bound, 0).astype(np.float32).view(np.int32) >> 16).astype(np.int16)
         bits[low] = np.iinfo(np.int16).max  # above every cosine
         candidates = np.flatnonzero(self._bits >= bits[:, None])
-        whole = np.add.outer(low * m, np.arange(m)).ravel()
-        positions, values = (
-            np.concatenate([candidates, whole]),
-            np.concatenate([self._exact(candidates), self.rows(low).ravel()]),
-        )
-        kept = values > least[positions // m]
-        order = np.argsort(positions[kept], kind="stable")
-        return positions[kept][order], values[kept][order]
+        values = self._exact(candidates)
+        kept = values > least[candidates // m]
+        whole = self.rows(low)
+        row, column = np.nonzero(whole > least[low][:, None])
+        positions = np.concatenate([candidates[kept], low[row] * m + column])
+        order = np.argsort(positions, kind="stable")
+        return positions[order], np.concatenate([values[kept], whole[row, column]])[order]
 
     @cached_property
     def _bits(self) -> NDArray[np.int16]:
@@ -133,7 +131,8 @@ class Screened:
     def _lost(self) -> float:
         """How far a cosine of the rounded directions may be off, its own rounding left out."""
         moved = [float((x - x.bfloat16().float()).norm(dim=1).max()) for x in (self.left, self.right)]
-        return moved[0] + moved[1] * _ROUNDED + _SUMS
+        sums = 2 * self.left.shape[1] * 2.0**-24  # float32's, of this product and of the exact one
+        return moved[0] + moved[1] * _ROUNDED + 1.01 * sums + 1e-6
 
     def _exact(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         n, m = self.shape

@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 WORTHWHILE = 1 << 20
 """Weights of an encoder from which on this pays."""
+FEWER = 4
+"""How many times fewer features than dimensions a row must have: a sum's term costs more than a product's."""
 TILE = 64
 ROWS = 16384
 """Rows summed together: a tile's sums stay in the cache too."""
 PURSUED = 4096
 """Rows whose projections on the whole decoder are held at once."""
+CHECKED = 64
+"""Rows that are compared with what their features make."""
 MOST_MAPPED = 1 << 28
 """Mapped directions that a pursuit, which needs all tiles at once, may keep: 1 GiB."""
 
@@ -65,11 +69,17 @@ class Factored:
         return self._pursued(pool) if self.sae.arch == "matching_pursuit" else self._thresholded(pool)
 
     def _check(self, pool: Pool) -> None:
-        some = _Features.of(pool, 0, min(64, len(pool)))
-        made, rows = some.sums(self.directions) + self.bias, torch.from_numpy(pool.hidden[: len(some.starts)])
-        if not torch.allclose(made, rows, rtol=1e-3, atol=1e-3 * float(rows.abs().max())):
+        """Some of the first and last rows: a pool can be put together of two."""
+        fits = (pool.num_features, pool.hidden.shape[1]) == tuple(self.directions.shape)
+        for start in (0, max(0, len(pool) - CHECKED)) if fits else ():
+            features = _Features.of(pool, start, start + CHECKED)
+            rows = torch.from_numpy(pool.hidden[start : start + CHECKED])
+            made = features.sums(self.directions) + self.bias
+            fits &= torch.allclose(made, rows, rtol=1e-3, atol=1e-3 * float(rows.abs().max()), equal_nan=True)
+        if not fits:
+            problem = "its rows are not those that the world makes of their features"
             raise AssayError(
-                "evaluation set", "its rows are not those that the world makes of their features", "rebuild it"
+                "evaluation set", problem, "delete it and run the workflow again; it rebuilds what is missing"
             )
 
     def _offset(self, weights: Tensor) -> Tensor:
@@ -87,9 +97,10 @@ class Factored:
             here = slice(first, first + width)
             for start, features in blocks:
                 pre = features.sums(tile).add_(offset[here])
-                at = np.flatnonzero((pre > threshold[here]).numpy()).astype(np.int32)
+                at = np.flatnonzero(~(pre <= threshold[here]).numpy()).astype(np.int32)
                 found.append((at // width + np.int32(start), at % width + np.int32(first), pre.numpy().ravel()[at]))
         row, column, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        del found  # as large as what is made of it
         return _sparse(row, column, values, (len(pool), sae.d_sae))
 
     def _pursued(self, pool: Pool) -> SparseLatents:
@@ -143,10 +154,12 @@ def factored(sae: object, pool: Pool, world: Mapping[str, NDArray[np.float32]]) 
     directions, bias = (torch.from_numpy(world[name]) for name in ("feature_vectors", "bias"))
     if sae.arch == "matching_pursuit" and len(directions) * sae.d_sae > MOST_MAPPED:
         return None
-    parts = (sae.W_dec, sae.W_enc, sae.b_enc)
+    if len(pool) < len(directions) or FEWER * len(pool.values) > pool.hidden.size:
+        return None
+    parts = (sae.W_dec, sae.W_enc, sae.b_enc, sae.b_dec)
     if any(t.dtype != torch.float32 or t.device.type != "cpu" or not torch.isfinite(t).all() for t in parts):
         return None  # the dense encoder shows what is not finite
-    return Factored(sae, directions, bias) if len(pool) >= len(directions) else None
+    return Factored(sae, directions, bias)
 
 
 def _tiles(directions: Tensor, weights: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -78,7 +78,8 @@ def _subtract(projection, products, value):  # type: ignore[no-untyped-def]
 @njit
 def _largest(bits, most):  # type: ignore[no-untyped-def]
     """Each block's largest entry. A positive float32's bits are ordered as it is, and compilers vectorise the maximum of
-    integers alone; where all are negative any serves, as its latent would be 0."""
+    integers alone. Where all are negative it is another than the first of the largest, whose latent is 0 too, but for
+    rounding."""
     whole = len(bits) // BLOCK
     for block in range(whole):  # of fixed length, for the compiler's sake
         largest = np.int32(-(2**31))
