@@ -5,7 +5,7 @@
 DIR is the unpacked reference (decoderesearch/saebench-reliability-audit); it runs as it is, in envs/saebench, one process
 per SAE. Both sides score the same five SAEs (4,096 latents, one per architecture) of SynthSAEBench-16k on the same pool
 of 60,000 rows, tasks, splits and draws, in turn, on one thread, two SAEs side by side where there are two cores; seconds
-are user and system time of each stage, without imports and the second in which numba starts. Ours takes the reference's
+are user and system time of each stage, without imports and the compiling of loops, once a checkout. Ours takes the reference's
 draws from the states of torch's generator that it noted.
 
 `ratio_total` is the reference's seconds over ours for ground truth, both probing procedures, TPP and SCR of the SAEs

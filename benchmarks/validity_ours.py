@@ -26,9 +26,9 @@ from harness import Clock
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
-from sae_assay.metrics import ground_truth, logistic, newton, probing, world
+from sae_assay.metrics import ground_truth, logistic, probing, world
 from sae_assay.metrics.records import Record
-from sae_assay.saes import encoder
+from sae_assay.saes import encoder, formats, pursuit
 from sae_assay.steps import evaluation_set
 from sae_assay.study.worlds import Tasks
 from sae_assay.worlds import build, sample, splits
@@ -235,6 +235,18 @@ def _generators(path: Path) -> dict[tuple[str, str], torch.Generator]:
     return found  # type: ignore[return-value]
 
 
+def _compile() -> None:
+    """Compiles the loops, or reads what is compiled: once a checkout and a process, as imports are."""
+    logistic.fit(torch.eye(2)[None], torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
+    config = {"architecture": "matching_pursuit"}
+    arrays: dict[str, Any] = {"W_dec": np.eye(2, dtype=np.float32), "b_dec": np.zeros(2, np.float32)}
+    pursuit.pursue(
+        np.eye(2, dtype=np.float32),
+        np.eye(2, dtype=np.float32),
+        encoder.from_file(formats.SaeFile(config, arrays, {}), "here"),
+    )
+
+
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
@@ -244,7 +256,7 @@ def main() -> None:
     if what == "prepare":
         ground_truth_rows(Path(cache))  # in torch's own arithmetic, the reference's
     numerics.begin({})
-    newton.compress(np.zeros((0, 0, 0)), np.zeros((0, 0), bool))  # starts numba, which belongs to the imports
+    _compile()
     folder = Path(cache)
     print(json.dumps(prepare(folder) if what == "prepare" else score(folder, *arch)))
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BLOCK = 128
 """Projections whose largest is noted together."""
+CLOSE = np.float32(1e-5)
+"""Of a row's largest projection: what lies so near the largest of a step is told apart by the residual itself, as
+projections that were updated step by step lose their last bits."""
 
 
 def pursue(
@@ -52,8 +55,9 @@ def _pursue(rows, projections, decoder, gram, threshold, stop_on_support, latent
         residual, projection = rows[i], projections[i]
         taken = 0
         _largest(projection.view(np.int32), most)
+        close = CLOSE * projection.max()
         for _ in range(latents.shape[1]):
-            chosen = _first(projection.view(np.int32), most)
+            chosen = _first(projection, most, close, residual, decoder)
             value = max(_dot(residual, decoder[chosen]), np.float32(0))
             place = 0
             while place < taken and latents[i, place] != chosen:
@@ -91,16 +95,33 @@ def _largest(bits, most):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _first(bits, most):  # type: ignore[no-untyped-def]
-    """The first of the largest entries."""
+def _first(projection, most, close, residual, decoder):  # type: ignore[no-untyped-def]
+    """The first of the largest; of those that are close, the one whose direction fits the residual best."""
     block = 0
     for other in range(1, len(most)):
         if most[other] > most[block]:
             block = other
     j = block * BLOCK
-    while bits[j] != most[block]:
+    while projection.view(np.int32)[j] != most[block]:
         j += 1
-    return j
+    least, chosen, best = projection[j] - close, j, -np.inf
+    for block in range(len(most)):
+        if most.view(np.float32)[block] >= least:
+            for other in range(block * BLOCK, min((block + 1) * BLOCK, len(projection))):
+                if projection[other] >= least and other != j:
+                    best = max(best, _exactly(residual, decoder[chosen]))
+                    fits = _exactly(residual, decoder[other])
+                    if fits > best:
+                        chosen, best = other, fits
+    return chosen
+
+
+@njit
+def _exactly(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(x)):
+        total += np.float64(x[i]) * np.float64(y[i])
+    return total
 
 
 @njit(fastmath={"reassoc"})
