@@ -39,6 +39,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
+    browser.get("about:blank")
     try:
         yield browser
     finally:
@@ -87,7 +88,9 @@ def test_every_chart_is_drawn_without_error_request_or_overflow(
 def _requests(page: Any) -> list[str]:
     """URLs asked for beyond the page's own file and the data inside it."""
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    requests = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    # The browser's own start page may still be loading.
+    sent = [r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome:")]
     return [url for url in sent if not url.startswith("data:") and not url.endswith("/report.html")]
 
 
@@ -152,10 +155,14 @@ def test_a_click_on_a_point_shows_its_chart(opened: Callable[..., Any]) -> None:
 
 def test_without_scripts_the_pictures_are_shown(opened: Callable[..., Any]) -> None:
     page = opened(1280, scripts=False)
-    tree = page.execute_cdp_cmd("DOMSnapshot.captureSnapshot", {"computedStyles": ["display"]})
-    strings, layout = tree["strings"], tree["documents"][0]["layout"]
-    names = tree["documents"][0]["nodes"]["nodeName"]
-    images = [i for i, node in enumerate(layout["nodeIndex"]) if strings[names[node]] == "IMG"]
+    give_up, images = time.monotonic() + 60, []
+    while (
+        len(images) < len(CHART_NAMES) and time.monotonic() < give_up
+    ):  # without scripts nothing says that it is laid out
+        tree = page.execute_cdp_cmd("DOMSnapshot.captureSnapshot", {"computedStyles": ["display"]})
+        strings, layout = tree["strings"], tree["documents"][0]["layout"]
+        names = tree["documents"][0]["nodes"]["nodeName"]
+        images = [i for i, node in enumerate(layout["nodeIndex"]) if strings[names[node]] == "IMG"]
     assert len(images) == len(CHART_NAMES)
     assert all(layout["bounds"][i][2] > 200 for i in images)
 
