@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae_assay.errors import AssayError
+from sae_assay.worlds import mixing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class FeatureRows:
         """Rows [len(rows), d_in], float32."""
         some = self.features[rows.numpy()]
         if self._there is None:
-            return torch.from_numpy(some @ self.directions + self.bias)
+            return torch.from_numpy(mixing.rows(some, self.directions, self.bias))
         directions, bias = self._there
         indices, starts, values = (
             torch.from_numpy(a).to(directions.device)

@@ -1,4 +1,4 @@
-"""A pool: rows drawn from a world, with the features that fired in each row kept sparse. Numpy and scipy only.
+"""A pool: rows drawn from a world, with the features that fired in each row kept sparse. Without torch.
 
 A large pool is stored as features alone, a tenth of the rows' own size; with the world they make the same rows again.
 """
@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 
 from sae_assay import sparse
 from sae_assay.errors import AssayError
+from sae_assay.worlds import mixing
 
 Op = Literal["single", "and", "or"]
 _REMEDY = "delete the file and run the workflow again; it rebuilds what is missing"
@@ -154,4 +155,4 @@ class Pool:
             raise AssayError(where, problem, _REMEDY)
         shape = (len(self.indptr) - 1, self.num_features)
         features = csr_array((self.values, self.indices, self.indptr), shape)
-        return replace(self, hidden=features @ world["feature_vectors"] + world["bias"])
+        return replace(self, hidden=mixing.rows(features, world["feature_vectors"], world["bias"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +22,21 @@ _REMEDY = "delete the file and run the workflow again; it rebuilds what is missi
 
 def draw(sampler: Sampler, rows: int, *purpose: str | int) -> Pool:
     """Draw a pool of `rows` rows with their features from the stream of a purpose."""
-    hidden, tiles = np.empty((rows, sampler.d_in), np.float32), []
-    for start, tile in _tiles(sampler, rows, purpose):
-        hidden[start : start + TILE] = sampler.hidden(tile)
-        tiles.append(tile)
-    return Pool.of_features(_joined(tiles, sampler.num_features), hidden)
+    features = draw_features(sampler, rows, *purpose)
+    return Pool.of_features(features, sampler.hidden(features))
 
 
 def draw_hidden(sampler: Sampler, rows: int, *purpose: str | int) -> NDArray[np.float32]:
     """Draw rows [rows, d_in] without their features from the stream of a purpose."""
-    hidden = np.empty((rows, sampler.d_in), np.float32)
-    for start, tile in _tiles(sampler, rows, purpose):
-        hidden[start : start + TILE] = sampler.hidden(tile)
-    return hidden
+    return sampler.hidden(draw_features(sampler, rows, *purpose))
 
 
 def draw_features(sampler: Sampler, rows: int, *purpose: str | int) -> csr_array:
     """Draw feature activations [rows, num_features] without the rows that they make from the stream of a purpose."""
-    return _joined([tile for _, tile in _tiles(sampler, rows, purpose)], sampler.num_features)
-
-
-def _tiles(sampler: Sampler, rows: int, purpose: tuple[str | int, ...]) -> Iterator[tuple[int, csr_array]]:
-    """Feature activations of up to `TILE` rows at a time, and the number of the first."""
     generator = seeds.numpy_generator(*purpose)
-    starts = range(0, rows, TILE)
-    for start in tqdm(starts, desc=f"rows: {purpose[-1]}", unit_scale=TILE, disable=None, leave=False):
-        yield start, sampler.draw(min(TILE, rows - start), generator)
-
-
-def _joined(tiles: list[csr_array], num_features: int) -> csr_array:
-    return vstack(tiles, format="csr") if tiles else csr_array((0, num_features), dtype=np.float32)
+    starts = tqdm(range(0, rows, TILE), desc=f"rows: {purpose[-1]}", unit_scale=TILE, disable=None, leave=False)
+    tiles = [sampler.draw(min(TILE, rows - start), generator) for start in starts]
+    return vstack(tiles, format="csr") if tiles else csr_array((0, sampler.num_features), dtype=np.float32)
 
 
 def save_rows(path: str | Path, training: NDArray[np.float32], calibration: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Draws a world's rows sparsely: a child is looked at only where its parent is active. Numpy and scipy only.
+"""Draws a world's rows sparsely: a child is looked at only where its parent is active. Without torch.
 
 The distribution is that of `sae_lens.synthetic`'s SyntheticModel, which draws every feature of every row and then takes
 most of them away. There a feature fires where its Gaussian field exceeds a threshold; fields are `factor . u` of a row's
@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
 from sae_assay.errors import AssayError
+from sae_assay.worlds import mixing
 
 TILE = 256  # rows drawn at once: bounds memory, and is part of the stream
 Floats = NDArray[np.float32]
@@ -83,7 +84,7 @@ class Sampler:
 
     def hidden(self, features: csr_array) -> Floats:
         """Rows [rows, d_in] of feature activations."""
-        return features @ self.directions + self.bias
+        return mixing.rows(features, self.directions, self.bias)
 
     def _tops(self, shared: Floats, generator: np.random.Generator) -> _Active:
         """Active features that have no parent.
@@ -92,7 +93,11 @@ class Sampler:
         is drawn only where the head lies below the feature's largest probability in this tile.
         """
         field = np.matmul(shared, self._top_factor, out=self._field[: len(shared)])
-        heads = generator.bit_generator.random_raw(-(-field.size // 8)).astype("<u8").view(np.uint8)[: field.size]
+        heads = (
+            generator.bit_generator.random_raw(-(-field.size // 8))
+            .astype("<u8", copy=False)
+            .view(np.uint8)[: field.size]
+        )
         largest = np.minimum(np.floor(256 * self._chance(self.tops, field.max(0))), 255).astype(np.uint8)
         found = np.flatnonzero(heads.reshape(field.shape) <= largest)
         rows, places = np.divmod(found, len(self.tops))
