@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-12
 
 
 class NotConverged(ArithmeticError):

@@ -82,21 +82,22 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
     n, k = len(y), len(theta) - 1
     logits, moved, change, small, scratch = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     error, curvature, to = np.empty(n), np.empty(n), np.empty(k + 1)
-    _product(indptr, columns, values, theta, logits)
+    rows = indptr, columns, values, _dense(indptr, columns, values, k)
+    _product(rows, theta, logits)
     objective = _loss(logits, y, small, scratch) + _penalty(theta, penalty)
     for step in range(MAX_STEPS + 1):
         for i in range(n):  # `small` is exp(-|logit|)
-            probability = (1.0 if logits[i] >= 0 else small[i]) / (1 + small[i])
-            error[i] = probability - y[i]
-            curvature[i] = small[i] / ((1 + small[i]) * (1 + small[i]))
-        gradient = _gradient(indptr, columns, values, error, theta, penalty)
+            share = 1 / (1 + small[i])
+            error[i] = (1.0 if logits[i] >= 0 else small[i]) * share - y[i]
+            curvature[i] = small[i] * share * share
+        gradient = _gradient(rows, error, theta, penalty)
         if np.abs(gradient).max() <= tolerance * n:
             return CONVERGED
         if step == MAX_STEPS:
             break
-        if not _descend(_hessian(indptr, columns, values, curvature, k, penalty), gradient):
+        if not _descend(_hessian(rows, curvature, k, penalty), gradient):
             return SINGULAR
-        _product(indptr, columns, values, gradient, change)
+        _product(rows, gradient, change)
         scale = 1.0
         for halving in range(MAX_HALVINGS + 1):
             for i in range(n):
@@ -114,7 +115,23 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
 
 
 @njit(error_model="numpy")
-def _product(indptr, columns, values, theta, out):  # type: ignore[no-untyped-def]
+def _dense(indptr, columns, values, k):  # type: ignore[no-untyped-def]
+    """Rows that are mostly active, the intercept's 1 last [n, k + 1]; else none."""
+    n = len(indptr) - 1
+    dense = np.zeros((n if indptr[-1] - indptr[0] > DENSE * n * k else 0, k + 1))
+    for i in range(len(dense)):
+        dense[i, k] = 1
+        for at in range(indptr[i], indptr[i + 1]):
+            dense[i, columns[at]] = values[at]
+    return dense
+
+
+@njit(error_model="numpy")
+def _product(rows, theta, out):  # type: ignore[no-untyped-def]
+    indptr, columns, values, dense = rows
+    if len(dense):
+        out[:] = np.dot(dense, theta)
+        return
     intercept = theta[-1]
     for i in range(len(out)):
         total = intercept
@@ -124,9 +141,12 @@ def _product(indptr, columns, values, theta, out):  # type: ignore[no-untyped-de
 
 
 @njit(error_model="numpy")
-def _gradient(indptr, columns, values, error, theta, penalty):  # type: ignore[no-untyped-def]
+def _gradient(rows, error, theta, penalty):  # type: ignore[no-untyped-def]
+    indptr, columns, values, dense = rows
     out = penalty * theta
     out[-1] = 0  # the intercept carries no penalty
+    if len(dense):
+        return out + np.dot(error, dense)
     for i in range(len(error)):
         out[-1] += error[i]
         for at in range(indptr[i], indptr[i + 1]):
@@ -135,24 +155,24 @@ def _gradient(indptr, columns, values, error, theta, penalty):  # type: ignore[n
 
 
 @njit(error_model="numpy")
-def _hessian(indptr, columns, values, curvature, k, penalty):  # type: ignore[no-untyped-def]
-    """Its lower triangle [k + 1, k + 1]."""
-    n, out = len(curvature), np.zeros((k + 1, k + 1))
-    many = indptr[-1] - indptr[0] > DENSE * n * k
-    dense, weighted = np.zeros((n if many else 0, k)), np.zeros((n if many else 0, k))
-    for i in range(n):
-        c = curvature[i]
-        out[k, k] += c
-        for at in range(indptr[i], indptr[i + 1]):
-            product, row = c * values[at], columns[at]
-            out[k, row] += product
-            if many:
-                dense[i, row], weighted[i, row] = values[at], product
-            else:
+def _hessian(rows, curvature, k, penalty):  # type: ignore[no-untyped-def]
+    """Its upper triangle [k + 1, k + 1]."""
+    indptr, columns, values, dense = rows
+    if len(dense):
+        weighted = np.empty_like(dense)
+        for i in range(len(dense)):
+            for j in range(k + 1):
+                weighted[i, j] = curvature[i] * dense[i, j]
+        out = np.dot(dense.T, weighted)
+    else:
+        out = np.zeros((k + 1, k + 1))
+        for i in range(len(curvature)):
+            out[k, k] += curvature[i]
+            for at in range(indptr[i], indptr[i + 1]):
+                product, column = curvature[i] * values[at], columns[at]
+                out[column, k] += product
                 for other in range(indptr[i], at + 1):
-                    out[row, columns[other]] += product * values[other]
-    if many:
-        out[:k, :k] = np.dot(dense.T, weighted)
+                    out[columns[other], column] += product * values[other]
     for j in range(k + 1):
         # Without a penalty the intercept's curvature vanishes where all probabilities saturate.
         added = penalty if j < k else 0.0
@@ -161,30 +181,43 @@ def _hessian(indptr, columns, values, curvature, k, penalty):  # type: ignore[no
 
 
 @njit(error_model="numpy")
-def _descend(lower, b):  # type: ignore[no-untyped-def]
-    """Solves `symmetric x = b` in place, by Cholesky's factor of a lower triangle; False if it is not positive definite."""
+def _descend(upper, b):  # type: ignore[no-untyped-def]
+    """Solves `symmetric x = b` in place, by Cholesky's factor of an upper triangle; False if it is not positive definite.
+
+    A row of the factor takes from itself those above, four at a time: it is read and written a fourth as often.
+    """
     n = len(b)
-    column = np.empty(n)
-    for j in range(n):
-        if not lower[j, j] > 0:
+    for i in range(n):
+        row = upper[i, i:]
+        fours = i // 4 * 4
+        for j in range(0, fours, 4):
+            _take_four(row, upper[j, i:], upper[j + 1, i:], upper[j + 2, i:], upper[j + 3, i:])
+        for j in range(fours, i):
+            above = upper[j, i:]
+            factor = above[0]
+            for m in range(len(row)):
+                row[m] -= factor * above[m]
+        if not row[0] > 0:
             return False
-        inverse = 1 / np.sqrt(lower[j, j])
-        for i in range(j, n):
-            lower[i, j] *= inverse
-            column[i] = lower[i, j]
-        for i in range(j + 1, n):
-            factor = column[i]
-            for m in range(j + 1, i + 1):
-                lower[i, m] -= factor * column[m]
+        inverse = 1 / np.sqrt(row[0])
+        for m in range(len(row)):
+            row[m] *= inverse
     for j in range(n):
-        b[j] /= lower[j, j]
+        b[j] /= upper[j, j]
         for i in range(j + 1, n):
-            b[i] -= lower[i, j] * b[j]
+            b[i] -= upper[j, i] * b[j]
     for j in range(n - 1, -1, -1):
-        b[j] /= lower[j, j]
-        for i in range(j):
-            b[i] -= lower[j, i] * b[j]
+        for i in range(j + 1, n):
+            b[j] -= upper[j, i] * b[i]
+        b[j] /= upper[j, j]
     return np.isfinite(b).all()
+
+
+@njit(error_model="numpy")
+def _take_four(row, a, b, c, d):  # type: ignore[no-untyped-def]
+    of_a, of_b, of_c, of_d = a[0], b[0], c[0], d[0]
+    for m in range(len(row)):
+        row[m] -= (of_a * a[m] + of_b * b[m]) + (of_c * c[m] + of_d * d[m])
 
 
 @njit(error_model="numpy")

@@ -277,14 +277,17 @@ def _best_c(x: Tensor, y: Tensor, train: Tensor, held: Tensor, owner: Tensor) ->
     """The C of highest mean validation AUC of each owner, and weights to begin its final fit from."""
     positives = (train * y).sum(1)
     one_class = (positives == 0) | (positives == train.sum(1))
-    aucs, fits, theta, problems = [], [], None, logistic.Problems.of(x, y, train)
+    aucs: list[Tensor] = []
+    fits: list[Tensor] = []
+    problems = logistic.Problems.of(x, y, train)
     # Validation rows, those of each problem side by side; behind them rows that do not count.
     rows = held.int().argsort(dim=1, descending=True, stable=True)[:, : int(held.sum(1).max())]
     labels, counts = y.gather(1, rows), held.gather(1, rows)
     held_x = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
-    # Smallest C first: each fit begins where the last one ended.
+    # Smallest C first: each fit begins where the last two point to.
     for C in C_GRID[::-1]:
-        theta = problems.fit(torch.full((len(x),), C, dtype=torch.float64), theta)
+        start = 2 * fits[-1] - fits[-2] if len(fits) > 1 else fits[-1] if fits else None
+        theta = problems.fit(torch.full((len(x),), C, dtype=torch.float64), start)
         fold_auc = classification.auc(torch.sigmoid(logistic.logits(held_x, theta)), labels, counts)
         aucs.append(torch.where(one_class, 0.5, fold_auc))
         fits.append(theta)

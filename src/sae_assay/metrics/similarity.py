@@ -125,7 +125,9 @@ class Screened:
     def _bits(self) -> NDArray[np.int16]:
         """|Cosines| of the rounded directions, a bfloat16 each, as integers [n, m]."""
         product = functional.linear(self.left.bfloat16(), self.right.bfloat16())
-        return product.view(torch.int16).numpy() & np.int16(0x7FFF)
+        bits = product.view(torch.int16).numpy()
+        bits &= np.int16(0x7FFF)
+        return bits
 
     @cached_property
     def _lost(self) -> float:
@@ -157,7 +159,7 @@ def cosines(left: Tensor, right: Tensor) -> Whole | Screened:
     if (
         len(left) * len(right) >= WORTHWHILE
         and numerics.fast_bfloat16()
-        and all(x.dtype == torch.float32 and torch.isfinite(x).all() for x in units)
+        and all(x.dtype == torch.float32 and np.isfinite(x.numpy()).all() for x in units)
     ):
         return Screened(*units)
     return Whole((units[0] @ units[1].T).abs_().numpy())
