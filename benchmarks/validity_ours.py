@@ -240,11 +240,8 @@ def _compile() -> None:
     logistic.fit(torch.eye(2)[None], torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
     config = {"architecture": "matching_pursuit"}
     arrays: dict[str, Any] = {"W_dec": np.eye(2, dtype=np.float32), "b_dec": np.zeros(2, np.float32)}
-    pursuit.pursue(
-        np.eye(2, dtype=np.float32),
-        np.eye(2, dtype=np.float32),
-        encoder.from_file(formats.SaeFile(config, arrays, {}), "here"),
-    )
+    sae = encoder.from_file(formats.SaeFile(config, arrays, {}), "here")
+    pursuit.Pursuit(sae).pursue(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
 
 
 def _peak() -> int:

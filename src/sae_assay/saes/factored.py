@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from torch.nn import functional
+from numba import njit
 
 from sae_assay import numerics
 from sae_assay.errors import AssayError
@@ -31,15 +30,16 @@ if TYPE_CHECKING:
 
     from sae_assay.worlds.pool import Pool
 
+    Found = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+    """Active latents: the row, latent and value of each."""
+
 WORTHWHILE = 1 << 20
 """Weights of an encoder from which on this pays."""
 FEWER = 4
 """How many times fewer features than dimensions a row must have: a sum's term costs more than a product's."""
 TILE = 64
-ROWS = 16384
+ROWS = 8192
 """Rows summed together: a tile's sums stay in the cache too."""
-PURSUED = 4096
-"""Rows whose projections on the whole decoder are held at once."""
 CHECKED = 64
 """Rows that are compared with what their features make."""
 MOST_MAPPED = 1 << 28
@@ -72,9 +72,9 @@ class Factored:
         """Some of the first and last rows: a pool can be put together of two."""
         fits = (pool.num_features, pool.hidden.shape[1]) == tuple(self.directions.shape)
         for start in (0, max(0, len(pool) - CHECKED)) if fits else ():
-            features = _Features.of(pool, start, start + CHECKED)
+            features = _features(pool, start, start + CHECKED)
             rows = torch.from_numpy(pool.hidden[start : start + CHECKED])
-            made = features.sums(self.directions) + self.bias
+            made = features @ self.directions + self.bias
             fits &= torch.allclose(made, rows, rtol=1e-3, atol=1e-3 * float(rows.abs().max()), equal_nan=True)
         if not fits:
             problem = "its rows are not those that the world makes of their features"
@@ -89,56 +89,52 @@ class Factored:
     def _thresholded(self, pool: Pool) -> SparseLatents:
         sae = self.sae
         offset = self._offset(sae.W_enc) + sae.b_enc
-        threshold = torch.zeros(sae.d_sae) if sae.threshold is None else sae.threshold.clamp(min=0)
-        blocks = [(start, _Features.of(pool, start, start + ROWS)) for start in range(0, len(pool), ROWS)]
-        found: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]] = []
+        threshold = None if sae.threshold is None else sae.threshold.clamp(min=0).numpy()
+        blocks = [(start, _features(pool, start, start + ROWS)) for start in range(0, len(pool), ROWS)]
+        found: list[Found] = []
         for first, tile in _tiles(self.directions, sae.W_enc):
             width = tile.shape[1]
             here = slice(first, first + width)
+            least = np.float32(0) if threshold is None else threshold[here]
             for start, features in blocks:
-                pre = features.sums(tile).add_(offset[here])
-                at = np.flatnonzero(~(pre <= threshold[here]).numpy()).astype(np.int32)
-                found.append((at // width + np.int32(start), at % width + np.int32(first), pre.numpy().ravel()[at]))
-        row, column, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        del found  # as large as what is made of it
-        return _sparse(row, column, values, (len(pool), sae.d_sae))
+                pre = (features @ tile).add_(offset[here]).numpy()
+                at = np.flatnonzero(~(pre <= least)).astype(np.int32)
+                found.append((at // width + np.int32(start), at % width + np.int32(first), pre.ravel()[at]))
+        return _sparse(found, len(pool), sae.d_sae)
 
     def _pursued(self, pool: Pool) -> SparseLatents:
         from sae_assay.saes import pursuit  # compiles its loops
 
-        sae, weights = self.sae, self.sae.W_dec.T
+        sae, weights, how = self.sae, self.sae.W_dec.T, pursuit.Pursuit(self.sae)
         tiles, offset = [tile for _, tile in _tiles(self.directions, weights)], self._offset(weights)
-        parts = []
-        for start in range(0, len(pool), PURSUED):
-            features = _Features.of(pool, start, start + PURSUED)
-            projections = torch.empty(len(features.starts), sae.d_sae)
+        kept = torch.empty(min(ROWS, len(pool)), sae.d_sae)  # fresh memory costs as much as the sums
+        parts, unsure = [], []
+        for start in range(0, len(pool), ROWS):
+            features = _features(pool, start, start + ROWS)
+            projections = kept[: len(features)]
             for part, tile, shift in zip(projections.split(TILE, 1), tiles, offset.split(TILE), strict=True):
-                torch.add(features.sums(tile), shift, out=part)
-            rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + PURSUED])).clone()
-            row, column, values = pursuit.pursue(rows.numpy(), projections.numpy(), sae)
-            parts.append((row + np.int32(start), column, values))
-        row, column, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return _sparse(row, column, values, (len(pool), sae.d_sae))
+                torch.add(features @ tile, shift, out=part)
+            rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + ROWS]))
+            found = how.pursue(rows.numpy(), projections.numpy())
+            parts.append((found.row + np.int32(start), found.latent, found.value))
+            unsure.append(found.unsure)
+        again = np.flatnonzero(np.concatenate(unsure))
+        latents = how.as_sae_lens(sae.encoder_input(torch.from_numpy(pool.hidden[again]))).numpy()
+        row, latent = np.nonzero(latents)
+        parts.append((again[row].astype(np.int32), latent.astype(np.int32), latents[row, latent]))
+        return _sparse([_by_latent(*part) for part in parts], len(pool), sae.d_sae)
 
 
-@dataclass(frozen=True)
-class _Features:
-    """Features of some rows, as a sum over bags takes them: row i's begin at `starts[i]`."""
+def _by_latent(row: NDArray[np.int32], latent: NDArray[np.int32], value: NDArray[np.float32]) -> Found:
+    order = np.lexsort((latent, row))
+    return row[order], latent[order], value[order]
 
-    indices: Tensor
-    values: Tensor
-    starts: Tensor
 
-    @classmethod
-    def of(cls, pool: Pool, start: int, stop: int) -> _Features:
-        first, last = pool.indptr[start], pool.indptr[min(stop, len(pool))]
-        starts = (pool.indptr[start : min(stop, len(pool))] - first).astype(np.int32)
-        indices, values = (torch.from_numpy(part[first:last]) for part in (pool.indices, pool.values))
-        return cls(indices, values, torch.from_numpy(starts))
-
-    def sums(self, of: Tensor) -> Tensor:
-        """Sums of the rows [num_features, n] of each row's features, by their activations: [rows, n]."""
-        return functional.embedding_bag(self.indices, of, self.starts, mode="sum", per_sample_weights=self.values)
+def _features(pool: Pool, start: int, stop: int) -> SparseLatents:
+    """Features of some rows: what an SAE of the world's own directions would have for latents."""
+    indptr = pool.indptr[start : stop + 1]
+    here = slice(indptr[0], indptr[-1])
+    return SparseLatents(indptr - indptr[0], pool.indices[here], pool.values[here], pool.num_features)
 
 
 def factored(sae: object, pool: Pool, world: Mapping[str, NDArray[np.float32]]) -> Factored | None:
@@ -165,16 +161,33 @@ def factored(sae: object, pool: Pool, world: Mapping[str, NDArray[np.float32]]) 
 def _tiles(directions: Tensor, weights: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Mapped directions [num_features, up to TILE] of weights [d_in, d_sae], and the first latent of each."""
     first = 0
-    for some in weights.split(4 * TILE, 1):  # a product with few columns is slow
+    for some in weights.split(8 * TILE, 1):  # a product with few columns is slow
         for tile in (directions @ some.contiguous()).split(TILE, 1):
             yield first, tile.contiguous()
             first += tile.shape[1]
 
 
-def _sparse(
-    row: NDArray[np.int32], column: NDArray[np.int32], values: NDArray[np.float32], shape: tuple[int, int]
-) -> SparseLatents:
-    """Active latents from their rows and columns."""
-    found = csr_array((values, (row, column)), shape)
-    found.sort_indices()
-    return SparseLatents(found.indptr.astype(np.int64), found.indices.astype(np.int32), found.data, shape[1])
+def _sparse(parts: list[Found], rows: int, width: int) -> SparseLatents:
+    """Latents from the rows, columns and values of active ones, of which each row's come in order of their columns."""
+    indptr = np.zeros(rows + 1, np.int64)
+    for row, _, _ in parts:
+        _count(row, indptr)
+    np.cumsum(indptr, out=indptr)
+    indices, values, place = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32), indptr[:-1].copy()
+    for part in parts:
+        _put(*part, place, indices, values)
+    return SparseLatents(indptr, indices, values, width)
+
+
+@njit(cache=True)
+def _count(row, after):  # type: ignore[no-untyped-def]
+    for i in row:
+        after[i + 1] += 1
+
+
+@njit(cache=True)
+def _put(row, column, value, place, indices, values):  # type: ignore[no-untyped-def]
+    for i in range(len(row)):
+        at = place[row[i]]
+        indices[at], values[at] = column[i], value[i]
+        place[row[i]] = at + 1
