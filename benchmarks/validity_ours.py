@@ -23,12 +23,13 @@ import numpy as np
 import torch
 import validity_inputs
 from harness import Clock
+from scipy.sparse import csr_array
 
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import ground_truth, logistic, probing, world
 from sae_assay.metrics.records import Record
-from sae_assay.saes import encoder, formats, pursuit
+from sae_assay.saes import encoder, factored, formats, pursuit
 from sae_assay.steps import evaluation_set
 from sae_assay.study.worlds import Tasks
 from sae_assay.worlds import build, sample, splits
@@ -237,7 +238,11 @@ def _generators(path: Path) -> dict[tuple[str, str], torch.Generator]:
 
 def _compile() -> None:
     """Compiles the loops, or reads what is compiled: once a checkout and a process, as imports are."""
-    logistic.fit(torch.eye(2)[None], torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
+    rows, labels = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[0.0, 1.0]])
+    logistic.fit(rows, labels, torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
+    features = Pool.of_features(csr_array(np.eye(2, dtype=np.float32)))
+    features.in_world({"feature_vectors": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}, "here")
+    factored._sparse([(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))], 1, 1)
     config = {"architecture": "matching_pursuit"}
     arrays: dict[str, Any] = {"W_dec": np.eye(2, dtype=np.float32), "b_dec": np.zeros(2, np.float32)}
     sae = encoder.from_file(formats.SaeFile(config, arrays, {}), "here")

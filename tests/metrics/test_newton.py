@@ -34,3 +34,32 @@ def test_rows_that_are_not_finite_have_no_optimum() -> None:
     x, y = torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[0.0, 1.0]])
     with pytest.raises(logistic.NotConverged, match="1 of 1 logistic regressions"):
         logistic.fit(x, y, torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 5, 9, 64])
+@pytest.mark.parametrize("share", [0.05, 0.9])
+def test_the_optimum_has_no_gradient(k: int, share: float) -> None:
+    """Sparse rows and such as are mostly active; widths that fill the factor's groups of four and that do not."""
+    generator = torch.Generator().manual_seed(k)
+    x = torch.randn(3, 200, k, generator=generator) * (torch.rand(3, 200, k, generator=generator) < share)
+    y = (torch.rand(3, 200, generator=generator) < 0.4).float()
+    counts = torch.rand(3, 200, generator=generator) < 0.8
+    C = torch.tensor([100.0, 1.0, 0.01])
+    theta = logistic.fit(x, y, counts, C)
+    for p in range(3):
+        rows = torch.cat([x[p][counts[p]].double(), torch.ones(int(counts[p].sum()), 1, dtype=torch.float64)], 1)
+        weights = theta[p].clone()
+        weights[-1] = 0
+        gradient = rows.T @ (torch.sigmoid(rows @ theta[p]) - y[p][counts[p]].double()) + weights / C[p]
+        assert gradient.abs().max() < 1e-9
+
+
+def test_a_factor_solves_what_numpy_solves() -> None:
+    generator = np.random.default_rng(0)
+    for n in (1, 2, 4, 5, 8, 65):
+        half = generator.standard_normal((n + 3, n))
+        symmetric, b = half.T @ half, generator.standard_normal(n)
+        wanted = np.linalg.solve(symmetric, b)
+        assert newton._descend(np.triu(symmetric), b)
+        np.testing.assert_allclose(b, wanted, rtol=1e-7)
+    assert not newton._descend(np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones(2))

@@ -111,7 +111,7 @@ def _pursue(rows, projections, decoder, parts, part, threshold, stop_on_support,
         _largest(projection.view(np.int32), most)
         largest = most.view(np.float32).max()
         close = CLOSE * largest
-        for _ in range(latents.shape[1]):
+        for step in range(latents.shape[1]):
             chosen, lead = _first(projection, most, close, residual, decoder)
             unsure[i] |= lead <= UNSURE * largest
             value = max(_dot(residual, decoder[chosen], sums, earlier), np.float32(0))
@@ -123,7 +123,7 @@ def _pursue(rows, projections, decoder, parts, part, threshold, stop_on_support,
             values[i, place] += value
             taken = max(taken, place + 1)
             left = _take(residual, decoder[chosen], value)
-            if done or (threshold > 0 and np.sqrt(left) < threshold):
+            if done or step + 1 == latents.shape[1] or (threshold > 0 and np.sqrt(left) < threshold):
                 break
             _subtract(projection, parts[chosen], value * part)
             close += value * part  # each of two projections lost half of it
