@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sae_assay import sparse
 from sae_assay.errors import AssayError
@@ -74,8 +74,7 @@ class EvaluationSet:
             cards.append({**card, "arrays": sorted(task.arrays)})
         head = {"num_features": self.pool.num_features, "purpose": list(self.purpose), "tasks": cards}
         metadata = {"evaluation_set": json.dumps(head, sort_keys=True)}
-        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, str(path), metadata)
-        Path(path).chmod(0o644)  # safetensors lets nobody but the owner read it
+        Path(path).write_bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata))
 
     @classmethod
     def load(cls, path: str | Path, world: Mapping[str, NDArray[np.float32]] | None = None) -> EvaluationSet:

@@ -63,3 +63,17 @@ def test_a_factor_solves_what_numpy_solves() -> None:
         assert newton._descend(np.triu(symmetric), b)
         np.testing.assert_allclose(b, wanted, rtol=1e-7)
     assert not newton._descend(np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones(2))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_large_values_reach_an_optimum_too(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = (
+        1e6
+        * torch.randn(6, 300, 8, generator=generator).double()
+        * (torch.rand(6, 300, 8, generator=generator) < share)
+    )
+    y = (torch.rand(6, 300, generator=generator) < 0.4).float()
+    counts = torch.ones(6, 300, dtype=torch.bool)
+    for C in (1e-5, 1.0, 1e5):
+        assert torch.isfinite(logistic.fit(x, y, counts, torch.full((6,), C))).all()

@@ -44,8 +44,18 @@ def test_rounded_products_are_within_half_a_part() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of sae_lens and what it imports
-@pytest.mark.parametrize("stops", [True, False])
-def test_latents_are_sae_lenss_bit_for_bit(stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("d_sae", "most", "threshold", "stops"),
+    [
+        (180, 12, 0.0, False),
+        (180, 12, 1.0, True),
+        (180, None, 1e-2, True),  # until nothing is left
+        (3, 40, 0.0, False),  # soon no latent fits
+    ],
+)
+def test_latents_are_sae_lenss_bit_for_bit(
+    d_sae: int, most: int | None, threshold: float, stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sae_lens import SAE
 
     monkeypatch.setattr(factored, "WORTHWHILE", 0)
@@ -53,16 +63,17 @@ def test_latents_are_sae_lenss_bit_for_bit(stops: bool, tmp_path: Path, monkeypa
     monkeypatch.setattr(factored, "ROWS", 200)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     numerics._overrides.clear()  # the library multiplies by torch's own kernels
-    W_dec = torch.nn.functional.normalize(drawn(180, D_IN))
-    W_dec[1::2] = torch.nextafter(W_dec[::2], W_dec[::2].flip(1))  # pairs that float32 hardly tells apart
+    W_dec = torch.nn.functional.normalize(drawn(d_sae, D_IN))
+    first = W_dec[: min(40, d_sae - 1) : 2]
+    W_dec[1 : 2 * len(first) : 2] = torch.nextafter(first, first.flip(1))  # pairs that float32 hardly tells apart
     config = {
         "architecture": "matching_pursuit",
         "d_in": D_IN,
-        "d_sae": 180,
+        "d_sae": d_sae,
         "dtype": "float32",
         "device": "cpu",
-        "max_iterations": 12,
-        "residual_threshold": 1.0 if stops else 0.0,
+        "max_iterations": most,
+        "residual_threshold": threshold,
         "stop_on_duplicate_support": stops,
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
@@ -77,5 +88,8 @@ def test_latents_are_sae_lenss_bit_for_bit(stops: bool, tmp_path: Path, monkeypa
     assert reader is not None
     with torch.no_grad():
         theirs = SAE.load_from_disk(tmp_path).encode(torch.from_numpy(pool.hidden))
-    assert (theirs != 0).sum(1).float().mean() > 4
+    asked: list[int] = []
+    again = pursuit.Pursuit.as_sae_lens
+    monkeypatch.setattr(pursuit.Pursuit, "as_sae_lens", lambda self, x: asked.append(len(x)) or again(self, x))
     assert torch.equal(reader.encode(pool).dense(), theirs)
+    assert (theirs != 0).any(1).float().mean() > 0.5 and (0 < sum(asked) < ROWS or d_sae == 3)

@@ -25,3 +25,5 @@ def test_rows_are_scipys_bit_for_bit(width: int) -> None:
 def test_activations_of_other_features_are_refused() -> None:
     with pytest.raises(ValueError, match="activations of 3 features, 4 directions"):
         mixing.rows(csr_array(np.eye(3, dtype=np.float32)), np.ones((4, 2), np.float32), np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match=r"a bias of shape \(1,\), directions of width 2"):
+        mixing.rows(csr_array(np.eye(4, dtype=np.float32)), np.ones((4, 2), np.float32), np.zeros(1, np.float32))

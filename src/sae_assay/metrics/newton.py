@@ -68,7 +68,8 @@ def solve(first, indptr, columns, values, y, C, theta, tolerance):  # type: igno
         first, indptr, columns, values: from `compress`.
         y: float64 [rows], 0 or 1.
         C: [problems], inverse strength of the penalty.
-        tolerance: largest entry of the gradient, per row, at which a problem is done.
+        tolerance: largest entry of the gradient, per row, at which a problem is done; more where values lie beyond
+            1,000, as rounding grows with them.
     """
     ended = np.empty(len(C), np.int64)
     for p in range(len(C)):
@@ -83,6 +84,7 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
     logits, moved, change, small, scratch = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     error, curvature, to = np.empty(n), np.empty(n), np.empty(k + 1)
     rows = indptr, columns, values, _dense(indptr, columns, values, k)
+    enough = tolerance * n * max(1.0, _largest(values[indptr[0] : indptr[-1]]) / 1000)
     _product(rows, theta, logits)
     objective = _loss(logits, y, small, scratch) + _penalty(theta, penalty)
     for step in range(MAX_STEPS + 1):
@@ -91,7 +93,7 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
             error[i] = (1.0 if logits[i] >= 0 else small[i]) * share - y[i]
             curvature[i] = small[i] * share * share
         gradient = _gradient(rows, error, theta, penalty)
-        if np.abs(gradient).max() <= tolerance * n:
+        if np.abs(gradient).max() <= enough:
             return CONVERGED
         if step == MAX_STEPS:
             break
@@ -112,6 +114,14 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
         logits[:] = moved
         objective = after
     return NOT_CONVERGED
+
+
+@njit(error_model="numpy")
+def _largest(values):  # type: ignore[no-untyped-def]
+    largest = 0.0
+    for value in values:
+        largest = max(largest, abs(value))
+    return largest
 
 
 @njit(error_model="numpy")

@@ -246,7 +246,8 @@ def _pursue(x: Tensor, projections: Tensor, W_dec: Tensor, gram: Tensor, config:
     stop_on_support = config.get("stop_on_duplicate_support", True)
     acts = torch.zeros(len(x), len(W_dec), dtype=x.dtype, device=x.device)
     live, residual = torch.arange(len(x), device=x.device), x
-    for _ in range(config.get("max_iterations") or x.shape[-1]):
+    most = config.get("max_iterations")
+    for _ in range(x.shape[-1] if most is None else most):
         chosen = _argmax(projections)
         rows = W_dec.index_select(0, chosen)
         values = (residual * rows).sum(-1).relu()

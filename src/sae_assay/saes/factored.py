@@ -108,7 +108,7 @@ class Factored:
         sae, weights, how = self.sae, self.sae.W_dec.T, pursuit.Pursuit(self.sae)
         tiles, offset = [tile for _, tile in _tiles(self.directions, weights)], self._offset(weights)
         kept = torch.empty(min(ROWS, len(pool)), sae.d_sae)  # fresh memory costs as much as the sums
-        parts, unsure = [], []
+        parts = []
         for start in range(0, len(pool), ROWS):
             features = _features(pool, start, start + ROWS)
             projections = kept[: len(features)]
@@ -117,11 +117,10 @@ class Factored:
             rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + ROWS]))
             found = how.pursue(rows.numpy(), projections.numpy())
             parts.append((found.row + np.int32(start), found.latent, found.value))
-            unsure.append(found.unsure)
-        again = np.flatnonzero(np.concatenate(unsure))
-        latents = how.as_sae_lens(sae.encoder_input(torch.from_numpy(pool.hidden[again]))).numpy()
-        row, latent = np.nonzero(latents)
-        parts.append((again[row].astype(np.int32), latent.astype(np.int32), latents[row, latent]))
+            again = how.as_sae_lens(rows[torch.from_numpy(found.unsure)]).numpy()
+            other, latent = np.nonzero(again)
+            row = np.flatnonzero(found.unsure)[other] + start
+            parts.append((row.astype(np.int32), latent.astype(np.int32), again[other, latent]))
         return _sparse([_by_latent(*part) for part in parts], len(pool), sae.d_sae)
 
 

@@ -1,8 +1,8 @@
 """Matching pursuit row by row in compiled loops: a row's projections stay in the processor's first cache for all its steps.
 
 The steps are those of `encoder._pursue`, which moves many rows together and runs on a GPU too; sums have another order.
-Where float32 cannot tell which of two latents fits better, a row is pursued again in sae_lens's arithmetic, so that latents
-are those that the library gives on this processor.
+Where float32 cannot tell which of two latents fits better, or whether to stop, a row is pursued again in sae_lens's
+arithmetic, so that latents are those that the library gives on this processor, for decoder rows of a norm near 1.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Pursuit:
 
     def __init__(self, sae: LightSAE) -> None:
         self._sae, self._products = sae, Products.of(sae)
-        self._most = int(sae.config.get("max_iterations") or sae.d_in)
+        most = sae.config.get("max_iterations")
+        self._most = sae.d_in if most is None else int(most)
         self._threshold = float(sae.config.get("residual_threshold", 1e-2))
         self._stop_on_support = bool(sae.config.get("stop_on_duplicate_support", True))
 
@@ -88,9 +89,11 @@ class Pursuit:
         W_dec = self._sae.W_dec
         acts, projections = torch.zeros(len(x), len(W_dec)), torch.empty(len(x), len(W_dec))
         done = torch.zeros(len(x), dtype=torch.bool)
-        for _ in range(self._most if len(x) else 0):
+        for _ in range(self._most):
+            if done.all():
+                break
             torch.mm(x, W_dec.T, out=projections)  # written so, it is torch's own product (`numerics`)
-            chosen = projections.argmax(1)
+            chosen = projections.relu_().max(1).indices
             directions = W_dec[chosen]
             values = (x * directions).sum(-1).relu() * ~done
             if self._stop_on_support:
@@ -113,7 +116,9 @@ def _pursue(rows, projections, decoder, parts, part, threshold, stop_on_support,
         close = CLOSE * largest
         for step in range(latents.shape[1]):
             chosen, lead = _first(projection, most, close, residual, decoder)
-            unsure[i] |= lead <= UNSURE * largest
+            if lead <= UNSURE * largest or projection[chosen] <= close:
+                unsure[i] = True
+                break
             value = max(_dot(residual, decoder[chosen], sums, earlier), np.float32(0))
             place = 0
             while place < taken and latents[i, place] != chosen:
@@ -123,11 +128,17 @@ def _pursue(rows, projections, decoder, parts, part, threshold, stop_on_support,
             values[i, place] += value
             taken = max(taken, place + 1)
             left = _take(residual, decoder[chosen], value)
-            if done or step + 1 == latents.shape[1] or (threshold > 0 and np.sqrt(left) < threshold):
+            norm = np.sqrt(left)
+            if threshold > 0 and abs(norm - threshold) <= CLOSE * threshold:
+                unsure[i] = True
+            if done or step + 1 == latents.shape[1] or unsure[i] or (threshold > 0 and norm < threshold):
                 break
             _subtract(projection, parts[chosen], value * part)
             close += value * part  # each of two projections lost half of it
             _largest(projection.view(np.int32), most)
+            if most.view(np.float32).max() <= 100 * close:  # too much would be compared by the residual
+                projection[:], close = np.dot(decoder, residual), CLOSE * largest
+                _largest(projection.view(np.int32), most)
 
 
 @njit
@@ -138,9 +149,8 @@ def _subtract(projection, parts, value):  # type: ignore[no-untyped-def]
 
 @njit
 def _largest(bits, most):  # type: ignore[no-untyped-def]
-    """Each block's largest entry. A positive float32's bits are ordered as it is, and compilers vectorise the maximum of
-    integers alone. Where all are negative it is another than the first of the largest, whose latent is 0 too, but for
-    rounding."""
+    """Each block's largest entry, by its bits: a positive float32's are ordered as it is, and compilers vectorise the maximum
+    of integers alone. Of a block where all are negative it is another, which only a row can choose by that is then unsure."""
     whole = len(bits) // BLOCK
     for block in range(whole):  # of fixed length, for the compiler's sake
         largest = np.int32(-(2**31))
@@ -187,7 +197,8 @@ def _exactly(x, y):  # type: ignore[no-untyped-def]
 
 @njit
 def _dot(x, y, sums, earlier):  # type: ignore[no-untyped-def]
-    """The sum of products in float32 in the order of torch's sum over a row (on CPUs with AVX2), so that it has its bits.
+    """The sum of up to 8,192 products in float32 in the order of torch's sum over a row (on CPUs with AVX2), so that it has
+    its bits.
 
     Overwrites `sums` and `earlier` [LANES]. torch adds up sixteen products a lane apart from the next sixteen.
     """

@@ -24,10 +24,12 @@ def rows(features: csr_array, directions: Floats, bias: Floats) -> Floats:
         directions, bias: [num_features, d_in] and [d_in].
 
     Raises:
-        ValueError: features of another number of directions.
+        ValueError: features of another number of directions, or a bias of another width.
     """
     if features.shape[1] != len(directions):
         raise ValueError(f"activations of {features.shape[1]} features, {len(directions)} directions")
+    if bias.shape != directions.shape[1:]:
+        raise ValueError(f"a bias of shape {bias.shape}, directions of width {directions.shape[1]}")
     out = np.empty((features.shape[0], directions.shape[1]), np.float32)
     indptr, indices = features.indptr.astype(np.int64), features.indices.astype(np.int32, copy=False)
     _mix(indptr, indices, features.data, np.ascontiguousarray(directions), bias, out)
