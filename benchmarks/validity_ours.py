@@ -5,7 +5,8 @@
 
 `prepare` does what is done once per evaluation seed: the sample for ground truth, rows and probes of all tasks. `score`
 does what is done per SAE. Both go through the functions of the workflow; what those draw from named streams is
-replaced by the reference's draws, replayed from the states that it noted.
+replaced by the reference's draws, replayed from the states that it noted, and the rows that they make of a set's
+features by the reference's rows, whose bits are others: a file of them is mapped.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scipy.sparse import csr_array
 from sae_assay import numerics
 from sae_assay.evaluation import EvaluationSet
 from sae_assay.metrics import ground_truth, logistic, probing, world
+from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record
 from sae_assay.saes import encoder, factored, formats, pursuit
 from sae_assay.steps import evaluation_set
@@ -115,7 +117,7 @@ class Replay:
 
 
 def prepare(cache: Path) -> dict[str, float]:
-    """CACHE/ours/evaluation.safetensors, the generators after the probes' draws, and seconds per stage.
+    """CACHE/ours/evaluation.safetensors and rows.npy, the generators after the probes' draws, and seconds per stage.
 
     Our own sampling is timed (`sampling`, and `data_generation` for a pool and its tasks) and thrown away: scores are
     compared on the reference's rows.
@@ -143,8 +145,13 @@ def prepare(cache: Path) -> dict[str, float]:
     clock.seconds["rows"] -= clock.seconds["probes"]
     with clock("files"):
         rows = np.arange(len(truth)) + len(built.pool)
-        both = Pool.concatenate([built.pool, truth])
+        both = Pool.concatenate([built.pool.without_rows(), truth.without_rows()])
         replace(built, pool=both, sample=rows.astype(np.int32)).save(folder / "evaluation.safetensors")
+        with (folder / "rows.npy").open("wb") as file:
+            shape = (len(both), truth.hidden.shape[1])
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for part in (built.pool, truth):
+                part.hidden.tofile(file)
         states = {f"{f}.{i}": g.get_state().numpy() for (f, i), g in replay.generators.items()}
         np.savez(folder / "states.npz", **states)
     return {**clock.seconds, "peak_mib": _peak()}
@@ -173,8 +180,10 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
     """CACHE/ours/ARCH.json (records) and seconds per stage."""
     clock = Clock()
     with clock("files"):
-        evaluation = EvaluationSet.load(cache / "ours" / "evaluation.safetensors")
         arrays = build.read_arrays(cache / "world" / "world.safetensors")
+        rows = np.load(cache / "ours" / "rows.npy", mmap_mode="c")
+        with patch.object(Pool, "in_world", lambda pool, _world, _where: replace(pool, hidden=np.asarray(rows))):
+            evaluation = EvaluationSet.load(cache / "ours" / "evaluation.safetensors", arrays)
         features = torch.from_numpy(arrays["feature_vectors"])
         sae = encoder.load(cache / "saes" / arch)
     replay = Replay.__new__(Replay)
@@ -242,6 +251,8 @@ def _compile() -> None:
     logistic.fit(rows, labels, torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
     features = Pool.of_features(csr_array(np.eye(2, dtype=np.float32)))
     features.in_world({"feature_vectors": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}, "here")
+    counts = ground_truth._Counts(torch.zeros(1, dtype=torch.long), 2)
+    counts.add(SparseLatents.of(torch.ones(1, 1)), csr_array(np.ones((1, 2), np.float32)))
     factored._sparse([(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))], 1, 1)
     config = {"architecture": "matching_pursuit"}
     arrays: dict[str, Any] = {"W_dec": np.eye(2, dtype=np.float32), "b_dec": np.zeros(2, np.float32)}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numba import njit
 
-from sae_assay import sparse
 from sae_assay.metrics import assignment, similarity
 from sae_assay.metrics.latents import SparseLatents
 from sae_assay.metrics.records import Record, record
@@ -75,24 +75,11 @@ class _Counts:
         self.feature = feature.numpy()
         self.active, self.both = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
         self.fires = np.zeros(n_features, np.int64)
-        self._table = np.zeros(
-            (0, n_features), bool
-        )  # kept, and clean between calls: fresh memory costs more than its use
 
     def add(self, latents: SparseLatents, activations: csr_array) -> None:
         """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
-        n_features = len(self.fires)
-        firing = activations.data > 0
-        row = sparse.row_of(activations.indptr)[firing]
-        column = activations.indices[firing]
-        if len(self._table) < len(latents):
-            self._table = np.zeros((len(latents), n_features), bool)
-        self._table[row, column] = True
-        hit = self._table.ravel()[latents.row * n_features + self.feature[latents.indices]]
-        self._table[row, column] = False
-        self.fires += np.bincount(column, minlength=n_features)
-        self.active += np.bincount(latents.indices, minlength=latents.width)
-        self.both += np.bincount(latents.indices[hit], minlength=latents.width)
+        true = activations.indptr.astype(np.int64), activations.indices.astype(np.int32, copy=False), activations.data
+        _count(latents.indptr, latents.indices, *true, self.feature, self.active, self.fires, self.both)
 
     def detection(self) -> tuple[float, float, float]:
         """Mean F1, precision and recall over latents."""
@@ -100,6 +87,20 @@ class _Counts:
         precision, recall = _ratio(both, active), _ratio(both, fires)
         f1 = _ratio(2 * precision * recall, precision + recall)
         return f1.mean().item(), precision.mean().item(), recall.mean().item()
+
+
+@njit(cache=True)
+def _count(starts, latents, first, features, activations, feature, active, fires, both):  # type: ignore[no-untyped-def]
+    here = np.zeros(len(fires), np.bool_)
+    for row in range(len(starts) - 1):
+        firing = features[first[row] : first[row + 1]][activations[first[row] : first[row + 1]] > 0]
+        for f in firing:
+            here[f] = True
+            fires[f] += 1
+        for latent in latents[starts[row] : starts[row + 1]]:
+            active[latent] += 1
+            both[latent] += here[feature[latent]]
+        here[firing] = False
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -98,6 +98,10 @@ class Screened:
         return (self.left[torch.from_numpy(chosen)] @ self.right.T).abs_().numpy()
 
     def best(self) -> Entries:
+        return self._best
+
+    @cached_property
+    def _best(self) -> Entries:
         highest = torch.from_numpy(self._bits.max(1)).view(torch.bfloat16).float().numpy()
         positions, values = self.above(np.nextafter(highest / _ROUNDED - self._lost, -np.inf, dtype=np.float32))
         row = positions // self.shape[1]

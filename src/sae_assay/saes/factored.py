@@ -108,7 +108,7 @@ class Factored:
         sae, weights, how = self.sae, self.sae.W_dec.T, pursuit.Pursuit(self.sae)
         tiles, offset = [tile for _, tile in _tiles(self.directions, weights)], self._offset(weights)
         kept = torch.empty(min(ROWS, len(pool)), sae.d_sae)  # fresh memory costs as much as the sums
-        parts = []
+        parts, unsure = [], []
         for start in range(0, len(pool), ROWS):
             features = _features(pool, start, start + ROWS)
             projections = kept[: len(features)]
@@ -117,16 +117,14 @@ class Factored:
             rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + ROWS]))
             found = how.pursue(rows.numpy(), projections.numpy())
             parts.append((found.row + np.int32(start), found.latent, found.value))
-            again = how.as_sae_lens(rows[torch.from_numpy(found.unsure)]).numpy()
-            other, latent = np.nonzero(again)
-            row = np.flatnonzero(found.unsure)[other] + start
-            parts.append((row.astype(np.int32), latent.astype(np.int32), again[other, latent]))
-        return _sparse([_by_latent(*part) for part in parts], len(pool), sae.d_sae)
-
-
-def _by_latent(row: NDArray[np.int32], latent: NDArray[np.int32], value: NDArray[np.float32]) -> Found:
-    order = np.lexsort((latent, row))
-    return row[order], latent[order], value[order]
+            unsure.append(np.flatnonzero(found.unsure) + start)
+        again = np.concatenate(unsure)  # all at once: a product with few rows costs nearly one with many
+        rows = sae.encoder_input(torch.from_numpy(pool.hidden[again]))
+        for some, at in zip(rows.split(ROWS), np.split(again, range(ROWS, len(again), ROWS)), strict=True):
+            latents = how.as_sae_lens(some).numpy()
+            row, latent = np.nonzero(latents)
+            parts.append((at[row].astype(np.int32), latent.astype(np.int32), latents[row, latent]))
+        return _sparse(parts, len(pool), sae.d_sae)
 
 
 def _features(pool: Pool, start: int, stop: int) -> SparseLatents:

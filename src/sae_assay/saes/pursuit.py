@@ -50,8 +50,8 @@ class Products(NamedTuple):
 
 
 class Pursued(NamedTuple):
-    """Active latents of some rows: the row, latent and value of each, and which rows [n] float32 leaves unsure of; those have
-    none."""
+    """Active latents of some rows, a row's in order: the row, latent and value of each. Which rows [n] float32 leaves unsure
+    of; those have none."""
 
     row: NDArray[np.int32]
     latent: NDArray[np.int32]
@@ -139,6 +139,18 @@ def _pursue(rows, projections, decoder, parts, part, threshold, stop_on_support,
             if most.view(np.float32).max() <= 100 * close:  # too much would be compared by the residual
                 projection[:], close = np.dot(decoder, residual), CLOSE * largest
                 _largest(projection.view(np.int32), most)
+        _in_order(latents[i, :taken], values[i])
+
+
+@njit
+def _in_order(latents, values):  # type: ignore[no-untyped-def]
+    """Sorts a row's few latents, and their values with them."""
+    for end in range(1, len(latents)):
+        latent, value, place = latents[end], values[end], end
+        while place and latents[place - 1] > latent:
+            latents[place], values[place] = latents[place - 1], values[place - 1]
+            place -= 1
+        latents[place], values[place] = latent, value
 
 
 @njit

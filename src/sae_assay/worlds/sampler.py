@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
@@ -51,6 +52,7 @@ class Sampler:
         self.factor = arrays.get("correlation_factor", np.zeros((self.num_features, 0), np.float32))
         self.noise = np.sqrt(arrays.get("correlation_diag", np.ones(self.num_features)).astype(np.float64))
         self._plant(nodes or [])
+        self._tops_fire = self.thresholds[self.tops], self.noise[self.tops]
         self._top_factor = np.ascontiguousarray(self.factor[self.tops].T)
         self._field = np.empty((TILE, len(self.tops)), np.float32)  # kept: fresh memory costs more than the product
 
@@ -99,11 +101,10 @@ class Sampler:
             .view(np.uint8)[: field.size]
         )
         largest = np.minimum(np.floor(256 * self._chance(self.tops, field.max(0))), 255).astype(np.uint8)
-        found = np.flatnonzero(heads.reshape(field.shape) <= largest)
-        rows, places = np.divmod(found, len(self.tops))
+        found, standing = _below(heads.reshape(field.shape), largest, field, *self._tops_fire)
         uniform = (heads[found] + generator.random(len(found))) / 256
-        fires = uniform < self._chance(self.tops[places], field.ravel()[found])
-        rows, features = rows[fires], self.tops[places[fires]]
+        rows, places = np.divmod(found[uniform < ndtr(standing)], len(self.tops))
+        features = self.tops[places]
         values = self._magnitudes(features, generator)
         alive = values > 0
         return _Active(rows[alive], features[alive], values[alive])
@@ -132,6 +133,21 @@ class Sampler:
 
     def _magnitudes(self, features: NDArray[np.int64], generator: np.random.Generator) -> Floats:
         return self.means[features] + self.stds[features] * generator.standard_normal(len(features), np.float32)
+
+
+@njit(cache=True)
+def _below(heads, largest, field, thresholds, noise):  # type: ignore[no-untyped-def]
+    """Flat positions where a head [rows, features] is not above its feature's largest, and by how many standard deviations
+    of the noise the field is above the threshold there."""
+    rows, features = heads.shape
+    found, standing, count = np.empty(heads.size, np.int64), np.empty(heads.size), 0
+    for i in range(rows):
+        for j in range(features):
+            if heads[i, j] <= largest[j]:
+                found[count] = i * features + j
+                standing[count] = (field[i, j] - thresholds[j]) / noise[j]
+                count += 1
+    return found[:count], standing[:count]
 
 
 def _one_each(
