@@ -247,7 +247,7 @@ def _generators(path: Path) -> dict[tuple[str, str], torch.Generator]:
 
 def _compile() -> None:
     """Compiles the loops, or reads what is compiled: once a checkout and a process, as imports are."""
-    rows, labels = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[0.0, 1.0]])
+    rows, labels = torch.eye(2)[None], torch.tensor([[0.0, 1.0]])
     logistic.fit(rows, labels, torch.ones(1, 2, dtype=torch.bool), torch.ones(1))
     features = Pool.of_features(csr_array(np.eye(2, dtype=np.float32)))
     features.in_world({"feature_vectors": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}, "here")

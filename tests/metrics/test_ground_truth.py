@@ -46,6 +46,14 @@ def test_a_case_by_hand() -> None:
     assert (f1, precision, recall) == pytest.approx((0.8 / 2, (2 / 3) / 2, 1 / 2))
 
 
+def test_a_feature_fires_where_its_activation_is_positive() -> None:
+    """Of three stored activations one is 0 and one negative: feature 0 fires in the last row alone."""
+    activations = csr_array((np.array([0, -1, 2], np.float32), [0, 0, 0], [0, 1, 2, 3]), shape=(3, 1))
+    assert gt.detection(torch.ones(3, 1), activations, torch.zeros(1, dtype=torch.long)) == pytest.approx(
+        (0.5, 1 / 3, 1)
+    )
+
+
 def test_order_scale_and_sign_of_decoder_rows_do_not_matter(features) -> None:
     hidden, activations = _sample(features)
     sae, directions = make_sae(16, 24), torch.from_numpy(features)

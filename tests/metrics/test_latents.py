@@ -20,7 +20,8 @@ def dense() -> torch.Tensor:
 def test_dense_rows_and_columns(dense) -> None:
     sparse, rows = SparseLatents.of(dense), torch.tensor([49, 7, 0, 7])
     assert torch.equal(sparse.dense(), dense) and len(sparse) == 50
-    assert torch.equal(sparse.take(rows).dense(), dense[rows])
+    for taken in (rows, torch.arange(5, 31), torch.arange(50), torch.tensor([7]), torch.arange(0)):
+        assert torch.equal(sparse.take(taken).dense(), dense[taken])
     assert torch.equal(sparse.columns(torch.tensor([11, 0, 4])), dense[:, [11, 0, 4]])
     assert torch.equal(SparseLatents.concatenate([sparse.take(rows), sparse]).dense(), torch.cat([dense[rows], dense]))
 

@@ -202,8 +202,12 @@ class _Batch:
     """Problems of different sizes, padded: x [problems, rows, k], y and counts [problems, rows], and the same to test."""
 
     def __init__(self, problems: Sequence[_Problem], k: int) -> None:
-        self.x, self.y, self.counts = _pad([(p.train[:, :k], p.train_labels) for p in problems])
-        self.test_x, self.test_y, self.test_counts = _pad([(p.test[:, :k], p.test_labels) for p in problems])
+        train, test = (
+            [(p.train[:, :k], p.train_labels) for p in problems],
+            [(p.test[:, :k], p.test_labels) for p in problems],
+        )
+        self.x, self.y, self.counts = _pad(train, problems[0].train.dtype)  # a fit makes float64 of what is active
+        self.test_x, self.test_y, self.test_counts = _pad(test, torch.float64)
 
     def test_accuracy(self, theta: Tensor) -> Tensor:
         return classification.accuracy(logistic.logits(self.test_x, theta) > 0, self.test_y, self.test_counts)
@@ -218,9 +222,9 @@ class _Batch:
         }
 
 
-def _pad(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+def _pad(parts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     rows, k = max(len(y) for _, y in parts), parts[0][0].shape[1]
-    x = torch.zeros(len(parts), rows, k, dtype=torch.float64)
+    x = torch.zeros(len(parts), rows, k, dtype=dtype)
     y = torch.zeros(len(parts), rows)
     counts = torch.zeros(len(parts), rows, dtype=torch.bool)
     for i, (values, labels) in enumerate(parts):
@@ -268,7 +272,9 @@ def _tuned_scores(batch: _Batch, folds: Sequence[Folds]) -> dict[str, Tensor]:
     train, held = (torch.zeros(len(owner), batch.y.shape[1], dtype=torch.bool) for _ in range(2))
     for row, (fitted, kept) in enumerate(pair for found in folds for pair in found):
         train[row, fitted], held[row, kept] = True, True
-    best, start = _best_c(batch.x[owner], batch.y[owner], train, held, owner)
+    one_each = len(owner) == len(batch.x)
+    x, y = (batch.x, batch.y) if one_each else (batch.x[owner], batch.y[owner])
+    best, start = _best_c(x, y, train, held, owner)
     theta = logistic.fit(batch.x, batch.y, batch.counts, best, start)
     return batch.test_scores(theta)
 
@@ -283,7 +289,7 @@ def _best_c(x: Tensor, y: Tensor, train: Tensor, held: Tensor, owner: Tensor) ->
     # Validation rows, those of each problem side by side; behind them rows that do not count.
     rows = held.int().argsort(dim=1, descending=True, stable=True)[:, : int(held.sum(1).max())]
     labels, counts = y.gather(1, rows), held.gather(1, rows)
-    held_x = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
+    held_x = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2])).double()
     # Smallest C first: each fit begins where the last two point to.
     for C in C_GRID[::-1]:
         start = 2 * fits[-1] - fits[-2] if len(fits) > 1 else fits[-1] if fits else None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 WORTHWHILE = 1 << 24
 """Cosines from which on screening pays."""
+CHUNK = 64
+"""Rows that are compared together: what they give stays in the cache."""
 _ROUNDED = 1 + 2.0**-8  # of a cosine, as the product is rounded to bfloat16
 _LOW = 0.03
 """A bound so low that a row is computed in full."""
@@ -116,7 +118,9 @@ class Screened:
         # A positive bfloat16's bits are ordered as it is; float32's first half is the bfloat16 below.
         bits = (np.maximum(bound, 0).astype(np.float32).view(np.int32) >> 16).astype(np.int16)
         bits[low] = np.iinfo(np.int16).max  # above every cosine
-        candidates = np.flatnonzero(self._bits >= bits[:, None])
+        parts = range(0, len(bits), CHUNK)
+        found = [np.flatnonzero(self._bits[at : at + CHUNK] >= bits[at : at + CHUNK, None]) + at * m for at in parts]
+        candidates = np.concatenate(found)
         values = self._exact(candidates)
         kept = values > least[candidates // m]
         whole = self.rows(low)

@@ -37,9 +37,12 @@ WORTHWHILE = 1 << 20
 """Weights of an encoder from which on this pays."""
 FEWER = 4
 """How many times fewer features than dimensions a row must have: a sum's term costs more than a product's."""
-TILE = 64
-ROWS = 8192
-"""Rows summed together: a tile's sums stay in the cache too."""
+TILE, ROWS = 32, 16_384
+"""Latents, and rows summed together: a tile's sums stay in the cache too."""
+PURSUED_TILE, PURSUED_ROWS = 64, 8192
+"""The same for a pursuit, which keeps the sums of all tiles."""
+PRODUCT = 512
+"""Latents whose directions are mapped together: a product with few columns is slow."""
 CHECKED = 64
 """Rows that are compared with what their features make."""
 MOST_MAPPED = 1 << 28
@@ -92,7 +95,7 @@ class Factored:
         threshold = None if sae.threshold is None else sae.threshold.clamp(min=0).numpy()
         blocks = [(start, _features(pool, start, start + ROWS)) for start in range(0, len(pool), ROWS)]
         found: list[Found] = []
-        for first, tile in _tiles(self.directions, sae.W_enc):
+        for first, tile in _tiles(self.directions, sae.W_enc, TILE):
             width = tile.shape[1]
             here = slice(first, first + width)
             least = np.float32(0) if threshold is None else threshold[here]
@@ -106,24 +109,27 @@ class Factored:
         from sae_assay.saes import pursuit  # compiles its loops
 
         sae, weights, how = self.sae, self.sae.W_dec.T, pursuit.Pursuit(self.sae)
-        tiles, offset = [tile for _, tile in _tiles(self.directions, weights)], self._offset(weights)
-        kept = torch.empty(min(ROWS, len(pool)), sae.d_sae)  # fresh memory costs as much as the sums
+        tiles, offset = [tile for _, tile in _tiles(self.directions, weights, PURSUED_TILE)], self._offset(weights)
+        kept = torch.empty(min(PURSUED_ROWS, len(pool)), sae.d_sae)  # fresh memory costs as much as the sums
         parts, unsure = [], []
-        for start in range(0, len(pool), ROWS):
-            features = _features(pool, start, start + ROWS)
+        for start in range(0, len(pool), PURSUED_ROWS):
+            features = _features(pool, start, start + PURSUED_ROWS)
             projections = kept[: len(features)]
-            for part, tile, shift in zip(projections.split(TILE, 1), tiles, offset.split(TILE), strict=True):
+            for part, tile, shift in zip(
+                projections.split(PURSUED_TILE, 1), tiles, offset.split(PURSUED_TILE), strict=True
+            ):
                 torch.add(features @ tile, shift, out=part)
-            rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + ROWS]))
+            rows = sae.encoder_input(torch.from_numpy(pool.hidden[start : start + PURSUED_ROWS]))
             found = how.pursue(rows.numpy(), projections.numpy())
             parts.append((found.row + np.int32(start), found.latent, found.value))
             unsure.append(np.flatnonzero(found.unsure) + start)
         again = np.concatenate(unsure)  # all at once: a product with few rows costs nearly one with many
         rows = sae.encoder_input(torch.from_numpy(pool.hidden[again]))
-        for some, at in zip(rows.split(ROWS), np.split(again, range(ROWS, len(again), ROWS)), strict=True):
+        for block, some in enumerate(rows.split(PURSUED_ROWS)):
             latents = how.as_sae_lens(some).numpy()
             row, latent = np.nonzero(latents)
-            parts.append((at[row].astype(np.int32), latent.astype(np.int32), latents[row, latent]))
+            of = again[row + block * PURSUED_ROWS]
+            parts.append((of.astype(np.int32), latent.astype(np.int32), latents[row, latent]))
         return _sparse(parts, len(pool), sae.d_sae)
 
 
@@ -155,11 +161,11 @@ def factored(sae: object, pool: Pool, world: Mapping[str, NDArray[np.float32]]) 
     return Factored(sae, directions, bias)
 
 
-def _tiles(directions: Tensor, weights: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Mapped directions [num_features, up to TILE] of weights [d_in, d_sae], and the first latent of each."""
+def _tiles(directions: Tensor, weights: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
+    """Mapped directions [num_features, up to width] of weights [d_in, d_sae], and the first latent of each."""
     first = 0
-    for some in weights.split(8 * TILE, 1):  # a product with few columns is slow
-        for tile in (directions @ some.contiguous()).split(TILE, 1):
+    for some in weights.split(PRODUCT, 1):
+        for tile in (directions @ some.contiguous()).split(width, 1):
             yield first, tile.contiguous()
             first += tile.shape[1]
 

@@ -100,8 +100,10 @@ class Sampler:
             .astype("<u8", copy=False)
             .view(np.uint8)[: field.size]
         )
-        largest = np.minimum(np.floor(256 * self._chance(self.tops, field.max(0))), 255).astype(np.uint8)
-        found, standing = _below(heads.reshape(field.shape), largest, field, *self._tops_fire)
+        thresholds, noise = self._tops_fire
+        chance = ndtr((field.max(0) - thresholds) / noise)
+        largest = np.minimum(np.floor(256 * chance), 255).astype(np.uint8)
+        found, standing = _below(heads.reshape(field.shape), largest, field, thresholds, noise)
         uniform = (heads[found] + generator.random(len(found))) / 256
         rows, places = np.divmod(found[uniform < ndtr(standing)], len(self.tops))
         features = self.tops[places]
