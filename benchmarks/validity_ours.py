@@ -5,8 +5,8 @@
 
 `prepare` does what is done once per evaluation seed: the sample for ground truth, rows and probes of all tasks. `score`
 does what is done per SAE. Both go through the functions of the workflow; what those draw from named streams is
-replaced by the reference's draws, replayed from the states that it noted, and the rows that they make of a set's
-features by the reference's rows, whose bits are others: a file of them is mapped.
+replaced by the reference's draws, replayed from the states that it noted. An evaluation set stores features alone;
+instead of making rows of them, a file of the reference's rows, whose bits are others, is mapped.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def prepare(cache: Path) -> dict[str, float]:
     """
     clock, folder = Clock(), cache / "ours"
     world_sampler = validity_inputs.sampler(cache)
+    world_sampler.draw(1, np.random.default_rng(0))  # compiles its loop
     with clock("sampling"):
         sample.draw(world_sampler, GROUND_TRUTH_ROWS, *PURPOSE, "ground truth")
     with clock("data_generation"):
@@ -181,7 +182,7 @@ def score(cache: Path, arch: str) -> dict[str, Any]:
     clock = Clock()
     with clock("files"):
         arrays = build.read_arrays(cache / "world" / "world.safetensors")
-        rows = np.load(cache / "ours" / "rows.npy", mmap_mode="c")
+        rows = np.load(cache / "ours" / "rows.npy", mmap_mode="c")  # torch wants arrays that can be written
         with patch.object(Pool, "in_world", lambda pool, _world, _where: replace(pool, hidden=np.asarray(rows))):
             evaluation = EvaluationSet.load(cache / "ours" / "evaluation.safetensors", arrays)
         features = torch.from_numpy(arrays["feature_vectors"])

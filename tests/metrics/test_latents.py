@@ -26,6 +26,13 @@ def test_dense_rows_and_columns(dense) -> None:
     assert torch.equal(SparseLatents.concatenate([sparse.take(rows), sparse]).dense(), torch.cat([dense[rows], dense]))
 
 
+def test_rows_beyond_the_last_are_refused(dense) -> None:
+    sparse = SparseLatents.of(dense)
+    for rows in (torch.arange(45, 60), torch.tensor([50])):
+        with pytest.raises(IndexError):
+            sparse.take(rows)
+
+
 def test_sums_counts_and_products(dense) -> None:
     sparse, weights = SparseLatents.of(dense), torch.linspace(-1, 1, 50).double()
     torch.testing.assert_close(sparse.sums(), dense.double().sum(0))

@@ -187,3 +187,11 @@ def test_probing_is_blind_to_the_order_of_latents_and_to_dead_ones(tasks) -> Non
         (probing.sae_probes(tasks[:3], KS[:3]), probing.sae_probes([moved(t) for t in tasks[:3]], KS[:3])),
     ):
         assert [r["value"] for r in after] == pytest.approx([r["value"] for r in before], abs=1e-9)
+
+
+def test_a_batch_keeps_the_widest_precision() -> None:
+    values, labels = torch.full((4, 2), 0.1), torch.tensor([0.0, 1, 0, 1])
+    single = probing._Problem(values, labels, values, labels)
+    double = probing._Problem(values.double() / 3, labels, values, labels)
+    assert probing._Batch([single], 2).x.dtype == torch.float32
+    assert torch.equal(probing._Batch([single, double], 2).x[1], values.double() / 3)

@@ -24,6 +24,7 @@ FEATURES, D_IN, ROWS = 150, 50, 700
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small SAEs take part, in more than one block and tile."""
     monkeypatch.setattr(factored, "WORTHWHILE", 0)
+    monkeypatch.setattr(factored, "PURSUED_ROWS", 200)
     monkeypatch.setattr(factored, "ROWS", 300)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 

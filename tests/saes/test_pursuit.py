@@ -60,7 +60,7 @@ def test_latents_are_sae_lenss_bit_for_bit(
 
     monkeypatch.setattr(factored, "WORTHWHILE", 0)
     monkeypatch.setattr(factored, "FEWER", 1)
-    monkeypatch.setattr(factored, "ROWS", 200)
+    monkeypatch.setattr(factored, "PURSUED_ROWS", 100)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     numerics._overrides.clear()  # the library multiplies by torch's own kernels
     W_dec = torch.nn.functional.normalize(drawn(d_sae, D_IN))

@@ -20,6 +20,7 @@ def test_rows_are_scipys_bit_for_bit(width: int) -> None:
     assert found.dtype == np.float32 and np.array_equal(found, features @ directions + bias)
     assert np.array_equal(found[7], bias)
     assert np.array_equal(mixing.rows(features, np.asfortranarray(directions), bias), found)
+    assert np.array_equal(mixing.rows(features[:50], np.asfortranarray(directions), bias), found[:50])
 
 
 def test_activations_of_other_features_are_refused() -> None:

@@ -13,7 +13,7 @@ from sae_assay.errors import AssayError
 from sae_assay.study.worlds import WorldConfig
 from sae_assay.worlds import build, sample
 from sae_assay.worlds.pool import Pool
-from sae_assay.worlds.sampler import Sampler
+from sae_assay.worlds.sampler import Sampler, _below
 
 ROWS = 40_000
 
@@ -36,6 +36,19 @@ def test_features_without_parents_fire_at_their_probabilities() -> None:
     assert fires[:, 0].all() and not fires[:, 5].any()
     assert_rates(fires[:, 1:5].mean(0), p[1:5])
     assert_rates((fires[:, 1] & fires[:, 2]).mean(), 0.1)
+
+
+def test_heads_low_enough_are_found_with_their_standing() -> None:
+    """As numpy's own comparison and arithmetic have it; a feature without noise stands infinitely far from its threshold."""
+    rng = np.random.default_rng(0)
+    heads, largest = rng.integers(0, 256, (30, 70), np.uint8), rng.integers(0, 40, 70).astype(np.uint8)
+    field, thresholds, noise = rng.standard_normal((30, 70), np.float32), rng.standard_normal(70), rng.random(70)
+    noise[:5] = 0
+    found, standing = _below(heads, largest, field, thresholds, noise)
+    expected = np.flatnonzero(heads <= largest)
+    with np.errstate(divide="ignore"):
+        wanted = ((field - thresholds) / noise).ravel()[expected]
+    assert np.array_equal(found, expected) and np.array_equal(standing, wanted) and np.isinf(standing).any()
 
 
 def test_correlated_features_fire_together_as_the_gaussian_copula_says() -> None:

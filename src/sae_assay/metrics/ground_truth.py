@@ -73,11 +73,16 @@ class _Counts:
 
     def __init__(self, feature: Tensor, n_features: int) -> None:
         self.feature = feature.numpy()
+        if len(feature) and not 0 <= self.feature.min() <= self.feature.max() < n_features:
+            raise ValueError(f"latents are matched with features beyond the world's {n_features}")
         self.active, self.both = np.zeros(len(feature), np.int64), np.zeros(len(feature), np.int64)
         self.fires = np.zeros(n_features, np.int64)
 
     def add(self, latents: SparseLatents, activations: csr_array) -> None:
         """Count rows: latents [rows, d_sae] and activations [rows, n_features]."""
+        wanted = (len(latents), latents.width), (len(latents), len(self.fires))
+        if wanted != ((activations.shape[0], len(self.feature)), activations.shape):
+            raise ValueError(f"{len(latents)} rows of {latents.width} latents, {activations.shape} activations")
         true = activations.indptr.astype(np.int64), activations.indices.astype(np.int32, copy=False), activations.data
         _count(latents.indptr, latents.indices, *true, self.feature, self.active, self.fires, self.both)
 

@@ -81,9 +81,10 @@ class SparseLatents:
         return sparse.row_of(self.indptr)
 
     def take(self, rows: Tensor) -> SparseLatents:
-        """These rows, in this order; no copies where they follow one another."""
-        if len(rows) and torch.equal(rows, torch.arange(int(rows[0]), int(rows[0]) + len(rows))):
-            indptr = self.indptr[int(rows[0]) : int(rows[-1]) + 2]
+        """These rows, in this order; where they follow one another they share this one's memory."""
+        first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+        if 0 <= first <= last < len(self) and torch.equal(rows, torch.arange(first, last + 1)):
+            indptr = self.indptr[first : last + 2]
             here = slice(indptr[0], indptr[-1])
             return SparseLatents(indptr - indptr[0], self.indices[here], self.values[here], self.width)
         indptr, source = sparse.taken(self.indptr, rows.numpy())

@@ -14,8 +14,9 @@ from numba import njit
 MAX_STEPS = 100
 MAX_HALVINGS = 30
 SURE = 1.0
-"""A Newton step that moves no logit by more lowers the objective, which need not be taken then: along it the curvature
-grows by no more than a factor e (Bach 2010, Self-concordant analysis for logistic regression)."""
+"""A Newton step that moves no logit by more lowers the objective, which is not computed then: along it the curvature grows
+by no more than a factor e, so that the decrease is at least 3 - e times the squared Newton decrement (Bach 2010,
+Self-concordant analysis for logistic regression)."""
 DENSE = 0.2
 """Share of entries from which on BLAS multiplies rows faster than loops over the entries."""
 CONVERGED, NOT_CONVERGED, SINGULAR = 0, 1, 2
@@ -90,7 +91,7 @@ def _one(indptr, columns, values, y, penalty, theta, tolerance):  # type: ignore
     enough = tolerance * n * max(1.0, _largest(values[indptr[0] : indptr[-1]]) / 1000)
     _product(rows, theta, logits)
     exp_of_negative(logits, small, rest, scratch)
-    objective = np.nan  # taken where a step needs it
+    objective = np.nan  # computed where a step needs it
     for step in range(MAX_STEPS + 1):
         for i in range(n):  # `small` is exp(-|logit|)
             share = 1 / (1 + small[i])

@@ -206,7 +206,8 @@ class _Batch:
             [(p.train[:, :k], p.train_labels) for p in problems],
             [(p.test[:, :k], p.test_labels) for p in problems],
         )
-        self.x, self.y, self.counts = _pad(train, problems[0].train.dtype)  # a fit makes float64 of what is active
+        dtype = torch.float32 if all(p.train.dtype == torch.float32 for p in problems) else torch.float64
+        self.x, self.y, self.counts = _pad(train, dtype)  # a fit makes float64 of what is active
         self.test_x, self.test_y, self.test_counts = _pad(test, torch.float64)
 
     def test_accuracy(self, theta: Tensor) -> Tensor:

@@ -123,13 +123,12 @@ class Factored:
             found = how.pursue(rows.numpy(), projections.numpy())
             parts.append((found.row + np.int32(start), found.latent, found.value))
             unsure.append(np.flatnonzero(found.unsure) + start)
-        again = np.concatenate(unsure)  # all at once: a product with few rows costs nearly one with many
-        rows = sae.encoder_input(torch.from_numpy(pool.hidden[again]))
-        for block, some in enumerate(rows.split(PURSUED_ROWS)):
-            latents = how.as_sae_lens(some).numpy()
+        again = np.concatenate(unsure)  # of all blocks: a product with few rows costs nearly one with many
+        for at in range(0, len(again), PURSUED_ROWS):
+            some = again[at : at + PURSUED_ROWS]
+            latents = how.as_sae_lens(sae.encoder_input(torch.from_numpy(pool.hidden[some]))).numpy()
             row, latent = np.nonzero(latents)
-            of = again[row + block * PURSUED_ROWS]
-            parts.append((of.astype(np.int32), latent.astype(np.int32), latents[row, latent]))
+            parts.append((some[row].astype(np.int32), latent.astype(np.int32), latents[row, latent]))
         return _sparse(parts, len(pool), sae.d_sae)
 
 

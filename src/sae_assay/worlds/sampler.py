@@ -137,7 +137,7 @@ class Sampler:
         return self.means[features] + self.stds[features] * generator.standard_normal(len(features), np.float32)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _below(heads, largest, field, thresholds, noise):  # type: ignore[no-untyped-def]
     """Flat positions where a head [rows, features] is not above its feature's largest, and by how many standard deviations
     of the noise the field is above the threshold there."""
