@@ -57,7 +57,7 @@ def test_a_feature_fires_where_its_activation_is_positive() -> None:
 def test_counts_of_other_shapes_are_refused() -> None:
     activations = csr_array(np.eye(2, dtype=np.float32))
     for rows, width, feature in ((2, 3, [0]), (3, 1, [0]), (1, 1, [0]), (2, 1, [2])):
-        with pytest.raises(ValueError, match="rows of|beyond"):
+        with pytest.raises(ValueError, match=r"rows of|beyond"):
             gt.detection(torch.ones(rows, width), activations, torch.tensor(feature))
 
 
